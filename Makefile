@@ -1,0 +1,44 @@
+# Two commands matter: `make demo` runs a real model, `make test` runs every check.
+# Both build and install what they need into .venv; only Python >= 3.11 and a C++20 compiler must exist.
+
+PYTHON ?= python3
+BIN := .venv/bin
+NATIVE := CMakeLists.txt pyproject.toml $(shell find native -name '*.cc' -o -name '*.h')
+
+.PHONY: demo test check native-test bench clean
+
+demo: .venv/.installed
+	$(BIN)/python benchmarks/demo.py
+
+test: .venv/.dev check native-test
+	$(BIN)/python -m pytest
+
+check: .venv/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+native-test: .venv/.dev
+	$(BIN)/cmake -S . -B build/sanitize -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja) -DPOCKETLM_SANITIZE=ON
+	$(BIN)/cmake --build build/sanitize
+	$(BIN)/ctest --test-dir build/sanitize --output-on-failure
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+
+.venv/.build: .venv/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet "scikit-build-core>=1.0" "nanobind>=2.4" "cmake>=3.25" ninja
+	touch $@
+
+.venv/.installed: .venv/.build $(NATIVE)
+	$(BIN)/python -m pip install --quiet --no-build-isolation -Cbuild-dir=build/release -e .
+	touch $@
+
+.venv/.dev: .venv/.installed
+	$(BIN)/python -m pip install --quiet --no-build-isolation -Cbuild-dir=build/release -e '.[dev]'
+	touch $@
+
+clean:
+	rm -rf .venv build
