@@ -1,0 +1,48 @@
+// pocketlm._native: the core as Python sees it. Every call that takes time releases the GIL.
+#include "bind/bind.h"
+
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/string_view.h>
+#include <nanobind/stl/vector.h>
+
+#include "base/error.h"
+#include "kernels/kernels.h"
+
+namespace pocketlm {
+namespace {
+
+// The core's errors become the classes of pocketlm.errors.
+void translate_errors() {
+  nb::register_exception_translator([](const std::exception_ptr& p, void*) {
+    const auto raise = [](const char* name, const char* message) {
+      PyErr_SetString(nb::module_::import_("pocketlm.errors").attr(name).ptr(), message);
+    };
+    try {
+      std::rethrow_exception(p);
+    } catch (const FormatError& e) {
+      raise("ModelFileError", e.what());
+    } catch (const CapacityError& e) {
+      raise("CapacityError", e.what());
+    }
+  });
+}
+
+std::vector<std::string> isa_names() {
+  std::vector<std::string> names;
+  for (const Kernels* table : runnable_kernels()) names.emplace_back(table->name);
+  return names;
+}
+
+}  // namespace
+}  // namespace pocketlm
+
+NB_MODULE(_native, m) {
+  using namespace pocketlm;
+  translate_errors();
+  m.def("isa", [] { return std::string(kernels().name); }, "Name of the instruction set in use.");
+  m.def("isas", &isa_names, "Names of the instruction sets that can run here, scalar first.");
+  m.def("select_isa", &select_kernels, nb::arg("name"), "Switches the instruction set in use.");
+  bind_formats(m);
+  bind_program(m);
+  bind_sampling(m);
+}

@@ -1,0 +1,182 @@
+#include "program/executor.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace pocketlm {
+namespace {
+
+int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// Widest source of the linear ops that keep or quantize their activations.
+struct ActivationWidths {
+  int64_t quantized = 0, fake = 0;
+};
+
+ActivationWidths activation_widths(const Program& program) {
+  ActivationWidths widths;
+  for (const Op& op : program.ops()) {
+    const auto* linear = std::get_if<LinearOp>(&op);
+    if (!linear) continue;
+    const int64_t width = program.buffers()[size_t(linear->src)].width;
+    if (linear->any_quantized) widths.quantized = std::max(widths.quantized, width);
+    if (linear->any_float && linear->quantize == Quantize::Row) widths.fake = std::max(widths.fake, width);
+  }
+  return widths;
+}
+
+}  // namespace
+
+Executor::Sizes Executor::sizes(const Capacity& capacity) const {
+  require(program.finished(), "the program is not finished");
+  require(capacity.tokens > 0 && capacity.sequences > 0 && capacity.rows > 0 && capacity.pages > 0,
+          "capacities must be positive");
+  Sizes sizes{};
+  int64_t scratch = 0, state = 0;
+  for (const AttentionOp& op : program.layers()) {
+    const int64_t group = op.heads / op.kv_heads, floats = attention_state_floats(op.head_dim);
+    sizes.layers.push_back(size_t(capacity.pages) * kv_page_bytes(op, capacity.kv));
+    scratch = std::max(scratch, attention_scratch_floats(op.head_dim, group) + kAttentionTile * group * floats);
+    state = std::max(state, group * floats);
+  }
+  for (const BufferShape& shape : program.buffers())
+    sizes.buffers.push_back(size_t(shape.selected ? capacity.rows : capacity.tokens) * size_t(shape.width) * sizeof(float));
+  for (const RopeTable& rope : program.ropes())
+    sizes.ropes.push_back(size_t(capacity.tokens) * rope.shorter.size() * sizeof(float));
+  const ActivationWidths widths = activation_widths(program);
+  const auto rows = size_t(std::max(capacity.tokens, capacity.rows));
+  sizes.quantized = rows * quantized_row_bytes(widths.quantized);
+  sizes.fake_quantized = rows * size_t(widths.fake) * sizeof(float);
+  sizes.thread_scratch = size_t(scratch) * sizeof(float);
+  // Partial states of attention that is split over partitions: at most 2 * threads single-token tiles.
+  const int64_t partitions = ceil_div(capacity.pages * kPage, kPartition);
+  sizes.states = size_t(2 * pool_.size() * partitions * state) * sizeof(float);
+  return sizes;
+}
+
+Requirements Executor::requirements(const Capacity& capacity) const {
+  const Sizes s = sizes(capacity);
+  Requirements bytes{program.weight_bytes(), 0, 0};
+  for (const size_t layer : s.layers) bytes.kv += layer;
+  for (const size_t buffer : s.buffers) bytes.workspace += align_up(buffer);
+  for (const size_t rope : s.ropes) bytes.workspace += 2 * align_up(rope);
+  bytes.workspace += align_up(s.quantized) + align_up(s.fake_quantized) + align_up(s.states);
+  bytes.workspace += size_t(pool_.size()) * align_up(s.thread_scratch);
+  return bytes;
+}
+
+void Executor::allocate(const Capacity& capacity) {
+  require(!allocated(), "an executor is allocated once");
+  const Sizes s = sizes(capacity);
+  size_t kv = 0;
+  for (const size_t layer : s.layers) {
+    layer_offset_.push_back(kv);
+    kv += layer;
+  }
+  kv_ = Buffer(kv);
+  for (const size_t buffer : s.buffers) buffers_.emplace_back(buffer);
+  for (const size_t rope : s.ropes) {
+    rope_cos_.emplace_back(rope);
+    rope_sin_.emplace_back(rope);
+  }
+  quantized_ = Buffer(s.quantized);
+  fake_quantized_ = Buffer(s.fake_quantized);
+  states_ = Buffer(s.states);
+  for (int i = 0; i < pool_.size(); ++i) scratch_.emplace_back(s.thread_scratch);
+  capacity_ = capacity;
+}
+
+void Executor::check(const Batch& batch) const {
+  require(allocated(), "step before allocate");
+  const auto sequences = int64_t(batch.lengths.size());
+  const auto tokens = int64_t(batch.tokens.size());
+  require(sequences > 0 && sequences <= capacity_.sequences, "more sequences than were allocated for");
+  require(tokens > 0 && tokens <= capacity_.tokens, "more tokens than were allocated for");
+  require(int64_t(batch.rows.size()) <= capacity_.rows, "more output rows than were allocated for");
+  require(int64_t(batch.starts.size()) == sequences && int64_t(batch.variants.size()) == sequences &&
+              int64_t(batch.block_tables.size()) == sequences * batch.table_width,
+          "starts, variants and block_tables need one entry per sequence");
+  int64_t total = 0;
+  for (int64_t s = 0; s < sequences; ++s) {
+    const int64_t length = batch.lengths[size_t(s)], start = batch.starts[size_t(s)];
+    require(length > 0 && start >= 0, "a sequence needs new tokens and a start that is not negative");
+    total += length;
+    const int64_t pages = ceil_div(start + length, kPage);
+    require(pages <= batch.table_width, "a block table is too short for its sequence");
+    for (int64_t i = 0; i < pages; ++i) {
+      const int32_t page = batch.block_tables[size_t(s * batch.table_width + i)];
+      require(page >= 0 && page < capacity_.pages, "a block table names a page that does not exist");
+    }
+  }
+  require(total == tokens, "lengths do not add up to the number of tokens");
+  for (const int32_t token : batch.tokens) require(token >= 0 && token < program.vocabulary(), "a token id is out of range");
+  for (const int32_t r : batch.rows) require(r >= 0 && r < tokens, "an output row is out of range");
+}
+
+void Executor::plan(const Batch& batch) {
+  batch_ = batch;
+  sequence_of_.clear();
+  position_of_.clear();
+  tiles_.clear();
+  int64_t token = 0;
+  for (size_t s = 0; s < batch.lengths.size(); ++s) {
+    const int64_t length = batch.lengths[s], start = batch.starts[s];
+    for (int64_t i = 0; i < length; i += kAttentionTile)
+      tiles_.push_back({int64_t(s), token + i, std::min(kAttentionTile, length - i), start + i});
+    for (int64_t i = 0; i < length; ++i) {
+      sequence_of_.push_back(int64_t(s));
+      position_of_.push_back(start + i);
+    }
+    token += length;
+  }
+}
+
+int64_t Executor::rows_of(int buffer) const {
+  return program.buffers()[size_t(buffer)].selected ? int64_t(batch_.rows.size()) : int64_t(batch_.tokens.size());
+}
+
+float* Executor::row(int buffer, int64_t i) const {
+  auto* data = const_cast<float*>(buffers_[size_t(buffer)].as<float>());
+  return data + i * program.buffers()[size_t(buffer)].width;
+}
+
+int64_t Executor::output_width(bool hidden) const {
+  return program.buffers()[size_t(hidden ? program.hidden() : program.logits())].width;
+}
+
+std::span<const float> Executor::step(const Batch& batch, bool hidden) {
+  check(batch);
+  plan(batch);
+  kernels_ = &kernels();
+  size_t end = hidden ? program.hidden_ready() : program.ops().size();
+  if (batch.rows.empty()) end = std::min(end, program.select_at());
+  pool_.run([&](Worker& worker) {
+    rope_angles(worker);
+    for (size_t i = 0; i < end; ++i) std::visit([&](const auto& op) { run(op, worker); }, program.ops()[i]);
+  });
+  const int output = hidden ? program.hidden() : program.logits();
+  return {row(output, 0), batch.rows.size() * size_t(output_width(hidden))};
+}
+
+// cos and sin of position * frequency in f32, as transformers computes them.
+void Executor::rope_angles(Worker& worker) {
+  const auto tokens = int64_t(batch_.tokens.size());
+  for (size_t t = 0; t < program.ropes().size(); ++t) {
+    const RopeTable& table = program.ropes()[t];
+    const auto n = int64_t(table.shorter.size());
+    worker.each(tokens, 16, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        const bool longer = batch_.variants[size_t(sequence_of_[size_t(i)])] != 0;
+        const Vector& frequencies = longer ? table.longer : table.shorter;
+        const auto position = float(position_of_[size_t(i)]);
+        for (int64_t k = 0; k < n; ++k) {
+          const float angle = position * frequencies[size_t(k)];
+          rope_cos_[t].as<float>()[i * n + k] = std::cos(angle) * table.attention_factor;
+          rope_sin_[t].as<float>()[i * n + k] = std::sin(angle) * table.attention_factor;
+        }
+      }
+    });
+  }
+}
+
+}  // namespace pocketlm

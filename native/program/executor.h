@@ -1,0 +1,104 @@
+// Runs a program over a ragged batch: new tokens of any number of sequences, with a paged KV cache.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "base/buffer.h"
+#include "base/thread_pool.h"
+#include "program/program.h"
+
+namespace pocketlm {
+
+// What an executor allocates for; a step may use less of everything but not more.
+struct Capacity {
+  int64_t tokens;     // new tokens in a step
+  int64_t sequences;  // in a step
+  int64_t rows;       // whose logits are asked for in a step
+  int64_t pages;      // of the KV cache
+  KvType kv;
+};
+
+struct Requirements {
+  size_t weights, kv, workspace;  // bytes
+};
+
+// One step. Sequence s brings lengths[s] new tokens after starts[s] computed ones; block_tables[s * table_width + i] is
+// the page of its positions [32 i, 32 i + 32).
+struct Batch {
+  std::span<const int32_t> tokens, lengths, starts, block_tables, variants, rows;
+  int64_t table_width;
+};
+
+// Not thread-safe: one step at a time.
+class Executor {
+ public:
+  explicit Executor(int threads) : pool_(threads) {}
+
+  Program program;
+
+  Requirements requirements(const Capacity& capacity) const;
+  void allocate(const Capacity& capacity);
+  bool allocated() const { return capacity_.tokens > 0; }
+
+  // Returns the logits [rows, vocabulary], or with `hidden` the final hidden states [rows, width]; valid until the next
+  // step. Throws std::invalid_argument for a batch that does not fit what was allocated.
+  std::span<const float> step(const Batch& batch, bool hidden);
+  int64_t output_width(bool hidden) const;
+
+ private:
+  // Up to kAttentionTile consecutive new tokens of one sequence.
+  struct Tile {
+    int64_t sequence, token, tokens, position;
+  };
+
+  // Bytes of everything that allocate takes, so that what is promised and what is taken cannot differ.
+  struct Sizes {
+    std::vector<size_t> layers;   // KV cache of each attention op
+    std::vector<size_t> buffers;  // per program buffer
+    std::vector<size_t> ropes;    // cos, and as much for sin, per table
+    size_t quantized, fake_quantized, thread_scratch, states;
+  };
+
+  void check(const Batch& batch) const;
+  void plan(const Batch& batch);
+  int64_t rows_of(int buffer) const;
+  float* row(int buffer, int64_t i) const;
+  Sizes sizes(const Capacity& capacity) const;
+
+  void rope_angles(Worker& worker);
+  void run(const EmbedOp& op, Worker& worker);
+  void run(const RmsNormOp& op, Worker& worker);
+  void run(const LinearOp& op, Worker& worker);
+  void run(const RopeOp& op, Worker& worker);
+  void run(const AttentionOp& op, Worker& worker);
+  void run(const GatedOp& op, Worker& worker);
+  void run(const AddOp& op, Worker& worker);
+  void run(const SelectOp& op, Worker& worker);
+  void run(const SoftcapOp& op, Worker& worker);
+
+  void matmul(const LinearOp& op, int64_t rows, Worker& worker);
+  void store_kv(const AttentionOp& op, Worker& worker);
+  AttentionTile attention_tile(const AttentionOp& op, const Tile& tile, int64_t kv_head) const;
+  void attend_whole(const AttentionOp& op, Worker& worker);
+  void attend_split(const AttentionOp& op, Worker& worker);
+
+  ThreadPool pool_;
+  Capacity capacity_{};
+  std::vector<Buffer> buffers_;          // per program buffer: [rows, width] f32
+  std::vector<Buffer> rope_cos_, rope_sin_;  // per table: [tokens, frequencies] f32
+  Buffer quantized_, fake_quantized_;    // activations of the linear op that runs
+  Buffer kv_;
+  std::vector<size_t> layer_offset_;     // bytes into kv_
+  std::vector<Buffer> scratch_;          // per thread, for attention
+  Buffer states_;                        // of attention split over partitions
+
+  // The step that runs.
+  Batch batch_{};
+  std::vector<int64_t> sequence_of_, position_of_;  // per token
+  std::vector<Tile> tiles_;
+  const Kernels* kernels_ = nullptr;
+};
+
+}  // namespace pocketlm

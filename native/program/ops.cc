@@ -1,0 +1,119 @@
+// The ops of a program but attention: each shares its rows or panels between the threads.
+#include <algorithm>
+#include <cstring>
+
+#include "pack/pack.h"
+#include "program/executor.h"
+
+namespace pocketlm {
+
+namespace {
+constexpr int64_t kRowGrain = 4;  // rows handed out at once by the row-wise ops
+}
+
+void Executor::run(const EmbedOp& op, Worker& worker) {
+  worker.each(rows_of(op.dst), kRowGrain, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      unpack_row(*op.weight, batch_.tokens[size_t(i)], row(op.dst, i));
+      if (op.scale != 1.0f) kernels_->scale(row(op.dst, i), op.scale, op.weight->cols);
+    }
+  });
+}
+
+void Executor::run(const RmsNormOp& op, Worker& worker) {
+  const auto n = int64_t(op.weight.size());
+  worker.each(rows_of(op.src), kRowGrain, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) kernels_->rms_norm(row(op.src, i), op.weight.data(), op.eps, n, row(op.dst, i));
+  });
+}
+
+void Executor::run(const LinearOp& op, Worker& worker) {
+  const int64_t rows = rows_of(op.src), width = program.buffers()[size_t(op.src)].width;
+  const bool per_row = op.quantize == Quantize::Row;
+  const size_t stride = quantized_row_bytes(width);
+  if (op.any_quantized) {
+    worker.each(rows, kRowGrain, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i)
+        kernels_->quantize_row(row(op.src, i), width, per_row, quantized_.data() + size_t(i) * stride);
+    });
+  }
+  if (op.any_float && per_row) {
+    worker.each(rows, kRowGrain, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i)
+        kernels_->fake_quantize_row(row(op.src, i), width, fake_quantized_.as<float>() + i * width);
+    });
+  }
+  matmul(op, rows, worker);
+}
+
+// The panels of all parts are one list of work, so that small parts do not leave threads idle.
+void Executor::matmul(const LinearOp& op, int64_t rows, Worker& worker) {
+  const int64_t width = program.buffers()[size_t(op.src)].width;
+  int64_t panels = 0;
+  for (const LinearPart& part : op.parts) panels += part.weight->panels;
+  const int64_t grain = std::clamp<int64_t>(panels / (pool_.size() * 8), 1, 64);
+  worker.each(panels, grain, [&](int64_t begin, int64_t end) {
+    int64_t first = 0;
+    for (const LinearPart& part : op.parts) {
+      const PackedMatrix& w = *part.weight;
+      const int64_t from = std::max(begin - first, int64_t{0}), to = std::min(end - first, w.panels);
+      first += w.panels;
+      if (from >= to) continue;
+      const std::byte* x = quantized_.data();
+      size_t stride = quantized_row_bytes(width);
+      if (is_float(w.layout)) {
+        x = op.quantize == Quantize::Row ? fake_quantized_.data() : reinterpret_cast<const std::byte*>(row(op.src, 0));
+        stride = size_t(width) * sizeof(float);
+      }
+      kernels_->matmul[int(w.layout)](w, from, to, x, stride, rows, row(part.dst, 0) + part.dst_offset,
+                                      program.buffers()[size_t(part.dst)].width,
+                                      part.bias.empty() ? nullptr : part.bias.data(), op.accumulate);
+    }
+  });
+}
+
+void Executor::run(const RopeOp& op, Worker& worker) {
+  const auto n = int64_t(program.ropes()[size_t(op.table)].shorter.size());
+  const auto* cos = rope_cos_[size_t(op.table)].as<float>();
+  const auto* sin = rope_sin_[size_t(op.table)].as<float>();
+  worker.each(rows_of(op.qkv), kRowGrain, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      for (int64_t h = 0; h < op.heads + op.kv_heads; ++h) {
+        float* head = row(op.qkv, i) + h * op.head_dim;
+        const Vector& norm = h < op.heads ? op.q_norm : op.k_norm;
+        if (!norm.empty()) kernels_->rms_norm(head, norm.data(), op.eps, op.head_dim, head);
+        if (op.rotary_dim > 0) kernels_->rope(head, cos + i * n, sin + i * n, op.rotary_dim);
+      }
+    }
+  });
+}
+
+void Executor::run(const GatedOp& op, Worker& worker) {
+  const int64_t n = program.buffers()[size_t(op.dst)].width;
+  worker.each(rows_of(op.src), kRowGrain, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) kernels_->gated(op.kind, row(op.src, i), row(op.src, i) + n, n, row(op.dst, i));
+  });
+}
+
+void Executor::run(const AddOp& op, Worker& worker) {
+  const int64_t n = program.buffers()[size_t(op.dst)].width;
+  worker.each(rows_of(op.dst), kRowGrain, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) kernels_->add(row(op.dst, i), row(op.src, i), n);
+  });
+}
+
+void Executor::run(const SelectOp& op, Worker& worker) {
+  const auto bytes = size_t(program.buffers()[size_t(op.dst)].width) * sizeof(float);
+  worker.each(rows_of(op.dst), kRowGrain, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) std::memcpy(row(op.dst, i), row(op.src, batch_.rows[size_t(i)]), bytes);
+  });
+}
+
+void Executor::run(const SoftcapOp& op, Worker& worker) {
+  const int64_t n = program.buffers()[size_t(op.buffer)].width;
+  worker.each(rows_of(op.buffer), 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) kernels_->softcap(row(op.buffer, i), op.cap, n);
+  });
+}
+
+}  // namespace pocketlm

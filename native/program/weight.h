@@ -1,0 +1,20 @@
+// A packed matrix as the program's ops share it.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include "pack/layout.h"
+
+namespace pocketlm {
+
+using Weight = std::shared_ptr<const PackedMatrix>;
+
+// Packs [rows, cols] of GGUF blocks, `threads` panels ranges at a time. Row r of the result is row row_map[r] of the
+// data (an empty map: the identity). Throws std::invalid_argument when sizes disagree, FormatError for a type that
+// the kernels do not read.
+Weight pack_weight(int ggml_type, int64_t rows, int64_t cols, std::span<const std::byte> data,
+                   std::span<const int32_t> row_map, int threads);
+
+}  // namespace pocketlm

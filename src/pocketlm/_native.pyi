@@ -1,0 +1,115 @@
+"""The C++ core. Arrays are one-dimensional and C-contiguous unless a shape is given."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+PAGE_POSITIONS: int
+
+def isa() -> str: ...
+def isas() -> list[str]: ...
+def select_isa(name: str) -> None: ...
+def dequantize(type: int, data: NDArray[np.uint8], count: int) -> NDArray[np.float32]:
+    """``count`` weights of GGUF block type ``type``. Raises ModelFileError when ``data`` is too short."""
+
+def read_strings(
+    buffer: NDArray[np.uint8], offset: int, count: int
+) -> tuple[list[str], int]:
+    """``count`` GGUF strings from ``offset`` on, and the offset after them.
+
+    Bytes that are not UTF-8 come back as surrogate escapes. Raises ModelFileError when they do not fit the buffer.
+    """
+
+class Weight:
+    """A matrix [rows, cols] packed for the kernels."""
+
+    rows: int
+    cols: int
+    nbytes: int
+    layout: str
+    @staticmethod
+    def pack(
+        type: int,
+        rows: int,
+        cols: int,
+        data: NDArray[np.uint8],
+        row_map: NDArray[np.int32] | None = None,
+        threads: int = 1,
+    ) -> Weight:
+        """Packs GGUF blocks; row r of the result is row ``row_map[r]`` of the data."""
+    def row(self, i: int) -> NDArray[np.float32]: ...
+
+class Executor:
+    """A program with its weights, its KV cache and its threads; one step at a time."""
+
+    def __init__(self, threads: int) -> None: ...
+    def buffer(self, width: int) -> int: ...
+    def rope_table(
+        self,
+        inv_freq: NDArray[np.float32],
+        inv_freq_long: NDArray[np.float32] | None,
+        attention_factor: float,
+    ) -> int: ...
+    def embed(self, dst: int, weight: Weight, scale: float) -> None: ...
+    def rms_norm(self, dst: int, src: int, weight: NDArray[np.float32], eps: float) -> None: ...
+    def linear(
+        self,
+        src: int,
+        parts: Sequence[tuple[Weight, int, int, NDArray[np.float32] | None]],
+        accumulate: bool,
+        quantize: str,
+    ) -> None: ...
+    def rope(
+        self,
+        qkv: int,
+        rope: int,
+        heads: int,
+        kv_heads: int,
+        head_dim: int,
+        rotary_dim: int,
+        q_norm: NDArray[np.float32] | None,
+        k_norm: NDArray[np.float32] | None,
+        eps: float,
+    ) -> None: ...
+    def attention(
+        self,
+        dst: int,
+        qkv: int,
+        heads: int,
+        kv_heads: int,
+        head_dim: int,
+        scale: float,
+        window: int,
+    ) -> None: ...
+    def gated(self, dst: int, src: int, kind: str) -> None: ...
+    def add(self, dst: int, src: int) -> None: ...
+    def select(self, dst: int, src: int) -> None: ...
+    def softcap(self, buffer: int, cap: float) -> None: ...
+    def finish(self, hidden: int, logits: int) -> None: ...
+    def requirements(
+        self, max_tokens: int, max_sequences: int, max_rows: int, pages: int, kv: str
+    ) -> dict[str, int]:
+        """Bytes that allocate would take: ``weights`` (already held), ``kv``, ``workspace``."""
+    def allocate(
+        self, max_tokens: int, max_sequences: int, max_rows: int, pages: int, kv: str
+    ) -> None: ...
+    def step(
+        self,
+        tokens: NDArray[np.int32],
+        lengths: NDArray[np.int32],
+        starts: NDArray[np.int32],
+        block_tables: NDArray[np.int32],
+        variants: NDArray[np.int32],
+        rows: NDArray[np.int32],
+        hidden: bool = False,
+    ) -> NDArray[np.float32]:
+        """Logits [rows, vocabulary] (or hidden states [rows, width]) after one ragged step.
+
+        ``block_tables`` is [sequences, pages]; the others have one entry per token, sequence or output row.
+        Raises ValueError for a batch that does not fit what was allocated.
+        """
+
+class Sampler:
+    def __getattr__(self, name: str) -> Any: ...

@@ -1,0 +1,55 @@
+"""Fixtures shared by all tests: no network, a store of their own, and the real models where they are on disk."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from pocketlm.settings import Settings
+
+# The real models live in the user's store, which the tests read but never write.
+USER_SETTINGS = Settings.from_environment()
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Each test gets an empty store and none of the caller's settings."""
+    for name in list(os.environ):
+        if name.startswith(("POCKETLM_", "HF_", "OLLAMA_")) and name != "POCKETLM_ISA":
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("POCKETLM_HOME", str(tmp_path / "home"))
+
+
+@pytest.fixture(autouse=True)
+def loopback_only(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A test that reaches beyond this machine fails."""
+    connect = socket.socket.connect
+
+    def guarded(self: socket.socket, address: object) -> None:
+        host = address[0] if isinstance(address, tuple) else None
+        if host is not None and host not in ("127.0.0.1", "::1", "localhost"):
+            raise AssertionError(f"a test tried to reach {host}")
+        connect(self, address)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)
+    yield
+
+
+@pytest.fixture(scope="session")
+def real_model() -> Callable[[str], Path]:
+    """``real_model("smollm2:135m")``: the weights file from the user's store, or a skip that says how to get it."""
+
+    def find(name: str) -> Path:
+        from pocketlm.errors import NotFoundError
+        from pocketlm.store import Store
+
+        try:
+            return Store(USER_SETTINGS.home).resolve(name).path
+        except NotFoundError:
+            pytest.skip(f"{name} is not in {USER_SETTINGS.home}; 'pocketlm pull {name}' puts it there")
+
+    return find
