@@ -1,0 +1,79 @@
+// Python's view of native/sampling: arguments are checked here and there, then the GIL is let go.
+#include <nanobind/stl/pair.h>
+#include <nanobind/stl/vector.h>
+
+#include <vector>
+
+#include "bind/bind.h"
+#include "sampling/sampler.h"
+
+using namespace nanobind::literals;
+
+namespace pocketlm {
+namespace {
+
+using Doubles = nb::ndarray<nb::numpy, double, nb::ndim<1>>;
+
+// (id, logprob, [(id, logprob), ...])
+nb::tuple sample(const Sampler& sampler, const Array<float>& logits, uint64_t index) {
+  Choice choice;
+  {
+    nb::gil_scoped_release release;
+    choice = sampler.sample(span_of(logits), index);
+  }
+  nb::list best;
+  for (const auto& [id, logprob] : choice.best) best.append(nb::make_tuple(id, logprob));
+  return nb::make_tuple(choice.id, choice.logprob, best);
+}
+
+Doubles row_logprobs(const Array2<float>& logits, const Array<int32_t>& targets) {
+  auto* result = new std::vector<double>(targets.size());
+  nb::capsule owner(result, [](void* p) noexcept { delete static_cast<std::vector<double>*>(p); });
+  {
+    nb::gil_scoped_release release;
+    target_logprobs({logits.data(), logits.size()}, logits.shape(1), span_of(targets), *result);
+  }
+  return {result->data(), {result->size()}, owner};
+}
+
+}  // namespace
+
+void bind_sampling(nb::module_& m) {
+  nb::class_<Sampler>(m, "Sampler", "The next token of one sequence; see native/sampling/sampler.h for the order.")
+      .def(
+          "__init__",
+          [](Sampler* self, size_t vocab, float temperature, int32_t top_k, float top_p, float min_p,
+             float typical_p, float repetition_penalty, float frequency_penalty,
+             float presence_penalty, int32_t penalty_window,
+             std::vector<std::pair<int32_t, float>> logit_bias, uint64_t seed, int32_t logprobs) {
+            new (self) Sampler({.temperature = temperature,
+                                .top_k = top_k,
+                                .top_p = top_p,
+                                .min_p = min_p,
+                                .typical_p = typical_p,
+                                .repetition_penalty = repetition_penalty,
+                                .frequency_penalty = frequency_penalty,
+                                .presence_penalty = presence_penalty,
+                                .penalty_window = penalty_window,
+                                .logit_bias = std::move(logit_bias),
+                                .seed = seed,
+                                .logprobs = logprobs},
+                               vocab);
+          },
+          "vocab"_a, nb::kw_only(), "temperature"_a = 1.0f, "top_k"_a = 0, "top_p"_a = 1.0f,
+          "min_p"_a = 0.0f, "typical_p"_a = 1.0f, "repetition_penalty"_a = 1.0f,
+          "frequency_penalty"_a = 0.0f, "presence_penalty"_a = 0.0f, "penalty_window"_a = 0,
+          "logit_bias"_a = std::vector<std::pair<int32_t, float>>{}, "seed"_a = 0,
+          "logprobs"_a = -1)
+      .def(
+          "observe",
+          [](Sampler& self, const Array<int32_t>& ids, bool output) { self.observe(span_of(ids), output); },
+          "ids"_a.noconvert(), "output"_a)
+      .def(
+          "observe_output",
+          [](Sampler& self, int32_t id) { self.observe({&id, 1}, true); }, "id"_a)
+      .def("sample", &sample, "logits"_a.noconvert(), "index"_a);
+  m.def("target_logprobs", &row_logprobs, "logits"_a.noconvert(), "targets"_a.noconvert());
+}
+
+}  // namespace pocketlm

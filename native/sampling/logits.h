@@ -1,0 +1,46 @@
+// What is done to one row of logits over a whole vocabulary (up to 262k floats): one pass each.
+// Everything here is plain adds and multiplies in a fixed order, so that a seed gives the same text
+// on every instruction set.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace pocketlm {
+
+struct Candidate {
+  float logit;
+  int32_t id;
+};
+
+// The one order of candidates: higher logit first; of equal ones the lower id.
+inline bool ranks_before(const Candidate& a, const Candidate& b) {
+  return a.logit > b.logit || (a.logit == b.logit && a.id < b.id);
+}
+
+struct Scan {
+  float max;
+  bool finite;  // neither NaN nor infinity anywhere
+};
+
+// logits: not empty.
+Scan scan(std::span<const float> logits);
+
+// The lowest id whose logit equals value; the size if there is none.
+size_t find_first(std::span<const float> logits, float value);
+
+// weights[i] = exp((logits[i] - max) * inverse_temperature), relative error below 3e-7, 0 below e^-87.
+// Returns their sum. logits[i] <= max; -inf gives 0. weights may be the same memory as logits.
+double exp_weights(std::span<const float> logits, float max, float inverse_temperature,
+                   std::span<float> weights);
+
+// log(sum(exp(logits))) for finite logits with the given maximum.
+double log_sum_exp(std::span<const float> logits, float max);
+
+// The best `count` of them (fewer where others are -inf), best first. Cost: one pass and a partial
+// selection, no full sort.
+void best_candidates(std::span<const float> logits, size_t count, std::vector<Candidate>& best);
+
+}  // namespace pocketlm

@@ -1,0 +1,162 @@
+#include "sampling/sampler.h"
+
+#include <cmath>
+#include <limits>
+#include <string>
+#include <utility>
+
+#include "base/error.h"
+#include "sampling/candidates.h"
+#include "sampling/philox.h"
+
+namespace pocketlm {
+namespace {
+
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+// Below this the second best token's weight underflows unless it ties; 1 / temperature stays finite.
+constexpr float kGreedyBelow = 1e-5f;
+
+bool unit(float x) { return x > 0.0f && x <= 1.0f; }
+
+void check(const SamplingParams& p, size_t vocab) {
+  require(vocab > 0 && vocab <= size_t{std::numeric_limits<int32_t>::max()},
+          "vocab is out of range");
+  require(p.temperature >= 0.0f && p.temperature < kInfinity, "temperature is not in [0, inf)");
+  require(p.top_k >= 0, "top_k is negative");
+  require(unit(p.top_p), "top_p is not in (0, 1]");
+  require(p.min_p >= 0.0f && p.min_p <= 1.0f, "min_p is not in [0, 1]");
+  require(unit(p.typical_p), "typical_p is not in (0, 1]");
+  require(p.repetition_penalty > 0.0f && p.repetition_penalty < kInfinity,
+          "repetition_penalty is not in (0, inf)");
+  require(std::isfinite(p.frequency_penalty), "frequency_penalty is not finite");
+  require(std::isfinite(p.presence_penalty), "presence_penalty is not finite");
+  require(p.penalty_window >= 0, "penalty_window is negative");
+  require(p.logprobs >= -1, "logprobs is below -1");
+  for (const auto& [id, bias] : p.logit_bias) {
+    require(id >= 0 && static_cast<size_t>(id) < vocab, "logit_bias names an id outside the vocabulary");
+    require(std::isfinite(bias) || bias == -kInfinity, "logit_bias is NaN or +inf");
+  }
+}
+
+Scan checked_scan(std::span<const float> logits) {
+  const Scan result = scan(logits);
+  if (result.finite) return result;
+  size_t bad = 0;
+  while (std::isfinite(logits[bad])) ++bad;
+  throw std::domain_error("the logit of token " + std::to_string(bad) + " is " +
+                          std::to_string(logits[bad]));
+}
+
+// Memory as large as the vocabulary is kept from call to call: fresh pages cost more than the work.
+struct Workspace {
+  std::vector<float> adjusted;
+  std::vector<Candidate> best;
+  Candidates candidates;
+};
+
+Workspace& workspace() {
+  thread_local Workspace instance;
+  return instance;
+}
+
+}  // namespace
+
+Sampler::Sampler(SamplingParams params, size_t vocab) : params_(std::move(params)), vocab_(vocab) {
+  check(params_, vocab_);
+}
+
+bool Sampler::penalises() const {
+  return params_.repetition_penalty != 1.0f || params_.frequency_penalty != 0.0f ||
+         params_.presence_penalty != 0.0f;
+}
+
+void Sampler::observe(std::span<const int32_t> ids, bool output) {
+  for (int32_t id : ids)
+    require(id >= 0 && static_cast<size_t>(id) < vocab_, "a token id is outside the vocabulary");
+  if (!penalises()) return;
+  for (int32_t id : ids) {
+    Count& count = counts_[id];
+    ++count.all;
+    count.output += output;
+    if (params_.penalty_window == 0) continue;
+    window_.push_back({id, output});
+    if (window_.size() <= static_cast<size_t>(params_.penalty_window)) continue;
+    const Seen gone = window_.front();
+    window_.pop_front();
+    Count& left = counts_[gone.id];
+    left.output -= gone.output;
+    if (--left.all == 0) counts_.erase(gone.id);
+  }
+}
+
+void Sampler::adjust(std::span<float> logits) const {
+  for (const auto& [id, bias] : params_.logit_bias) logits[static_cast<size_t>(id)] += bias;
+  for (const auto& [id, count] : counts_) {
+    float& logit = logits[static_cast<size_t>(id)];
+    logit = logit > 0.0f ? logit / params_.repetition_penalty : logit * params_.repetition_penalty;
+    if (count.output == 0) continue;
+    logit -= params_.frequency_penalty * static_cast<float>(count.output) + params_.presence_penalty;
+  }
+}
+
+int32_t Sampler::draw(std::span<const float> logits, float max, uint64_t index) const {
+  Candidates& candidates = workspace().candidates;
+  const bool typical = params_.typical_p < 1.0f;
+  const bool top_p = params_.top_p < 1.0f;
+  if (params_.top_k > 0) {
+    candidates.take_top_k(logits, max, static_cast<size_t>(params_.top_k));
+  } else if (top_p && !typical) {
+    candidates.take_top_p(logits, max, params_.top_p);
+  } else {
+    candidates.take_all(logits, max);
+  }
+  if (typical) candidates.keep_typical(params_.typical_p);
+  if (top_p && (typical || params_.top_k > 0)) candidates.keep_top_p(params_.top_p);
+  if (params_.min_p > 0.0f) candidates.keep_min_p(params_.min_p);
+  return candidates.draw(params_.temperature, uniform(params_.seed, index));
+}
+
+void Sampler::add_logprobs(std::span<const float> logits, float max, Choice& choice) const {
+  const double norm = log_sum_exp(logits, max);
+  choice.logprob = static_cast<double>(logits[static_cast<size_t>(choice.id)]) - norm;
+  auto& best = workspace().best;
+  best_candidates(logits, static_cast<size_t>(params_.logprobs), best);
+  choice.best.reserve(best.size());
+  for (const auto& [logit, id] : best) choice.best.push_back({id, static_cast<double>(logit) - norm});
+}
+
+Choice Sampler::sample(std::span<const float> logits, uint64_t index) const {
+  require(logits.size() == vocab_, "the row of logits does not have one logit per token");
+  const Scan raw = checked_scan(logits);
+  std::span<const float> seen = logits;
+  float max = raw.max;
+  if (!params_.logit_bias.empty() || !counts_.empty()) {
+    auto& adjusted = workspace().adjusted;
+    adjusted.assign(logits.begin(), logits.end());
+    adjust(adjusted);
+    seen = adjusted;
+    max = scan(adjusted).max;
+    if (max == -kInfinity) throw std::domain_error("logit_bias bans every token");
+    if (max == kInfinity) throw std::domain_error("bias and penalties overflow a logit");
+  }
+  Choice choice;
+  choice.id = params_.temperature < kGreedyBelow ? static_cast<int32_t>(find_first(seen, max))
+                                                 : draw(seen, max, index);
+  if (params_.logprobs >= 0) add_logprobs(logits, raw.max, choice);
+  return choice;
+}
+
+void target_logprobs(std::span<const float> logits, size_t vocab, std::span<const int32_t> targets,
+                     std::span<double> result) {
+  require(logits.size() == vocab * targets.size() && result.size() == targets.size(),
+          "logits, targets and result differ in their number of rows");
+  for (size_t row = 0; row < targets.size(); ++row) {
+    const int32_t target = targets[row];
+    require(target >= 0 && static_cast<size_t>(target) < vocab, "a target is outside the vocabulary");
+    const auto values = logits.subspan(row * vocab, vocab);
+    const float max = checked_scan(values).max;
+    result[row] = static_cast<double>(values[static_cast<size_t>(target)]) - log_sum_exp(values, max);
+  }
+}
+
+}  // namespace pocketlm

@@ -1,0 +1,98 @@
+// The next token of one sequence, from one row of logits.
+//
+// Order (llama.cpp's default chain; what each step leaves is what the next one sees):
+//   1. logit bias            logit += bias (-inf bans the token)
+//   2. penalties             repetition: over prompt and output, logit > 0 ? logit / r : logit * r
+//                            (Keskar et al. 2019, CTRL); frequency and presence: over the output,
+//                            logit -= f * count + p (as the OpenAI API defines them)
+//   3. temperature 0         the best candidate, and nothing below applies
+//   4. top-k                 the k best
+//   5. typical               the smallest set nearest to the entropy that holds typical_p
+//                            (Meister et al. 2022)
+//   6. top-p                 the smallest set of the best that holds top_p (Holtzman et al. 2019)
+//   7. min-p                 those with at least min_p times the best one's probability
+//   8. temperature           weights exp(logit / temperature)
+//   9. draw                  walks what is left in order of id with draw number `index` of the seed
+// Equal logits rank by id, the lower first. Steps 5 to 7 see probabilities at temperature 1.
+// Log-probabilities are of the raw logits, before step 1.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <span>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "sampling/logits.h"
+
+namespace pocketlm {
+
+struct SamplingParams {
+  float temperature = 1.0f;  // >= 0; 0 is greedy
+  int32_t top_k = 0;         // 0: off
+  float top_p = 1.0f;        // (0, 1]; 1: off
+  float min_p = 0.0f;        // [0, 1]; 0: off
+  float typical_p = 1.0f;    // (0, 1]; 1: off
+  float repetition_penalty = 1.0f;  // > 0; 1: off
+  float frequency_penalty = 0.0f;
+  float presence_penalty = 0.0f;
+  int32_t penalty_window = 0;  // how many last tokens the penalties see; 0: all of them
+  std::vector<std::pair<int32_t, float>> logit_bias = {};  // finite or -inf
+  uint64_t seed = 0;
+  int32_t logprobs = -1;  // -1: none; n: of the chosen token and of the n best
+};
+
+struct TokenLogprob {
+  int32_t id;
+  double logprob;
+};
+
+struct Choice {
+  int32_t id = 0;
+  double logprob = 0;              // of the chosen token; 0 unless asked for
+  std::vector<TokenLogprob> best;  // best first
+};
+
+// Thread-compatible: one sampler belongs to one sequence; different samplers may run at once.
+class Sampler {
+ public:
+  // vocab: how many logits a row has. Throws std::invalid_argument for parameters out of range.
+  Sampler(SamplingParams params, size_t vocab);
+
+  // Tokens that the penalties count: the prompt once, then every token of the output.
+  // Throws std::invalid_argument for an id outside the vocabulary.
+  void observe(std::span<const int32_t> ids, bool output);
+
+  // The choice for output position `index`: a function of the parameters, the logits, the tokens
+  // observed and index alone. logits: (vocab,).
+  // Throws std::domain_error if a logit is NaN or infinite or if every token is banned.
+  Choice sample(std::span<const float> logits, uint64_t index) const;
+
+ private:
+  struct Count {
+    int32_t all = 0;
+    int32_t output = 0;
+  };
+  struct Seen {
+    int32_t id;
+    bool output;
+  };
+
+  bool penalises() const;
+  void adjust(std::span<float> logits) const;
+  int32_t draw(std::span<const float> logits, float max, uint64_t index) const;
+  void add_logprobs(std::span<const float> logits, float max, Choice& choice) const;
+
+  SamplingParams params_;
+  size_t vocab_;
+  std::unordered_map<int32_t, Count> counts_;
+  std::deque<Seen> window_;  // only where penalty_window is set
+};
+
+// log softmax(logits[row])[targets[row]] for every row. logits: (rows, vocab); targets, result: (rows,).
+// Throws std::domain_error for NaN or infinite logits, std::invalid_argument for a target out of range.
+void target_logprobs(std::span<const float> logits, size_t vocab, std::span<const int32_t> targets,
+                     std::span<double> result);
+
+}  // namespace pocketlm
