@@ -1,6 +1,7 @@
 #include "sampling/candidates.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <functional>
 #include <numeric>
@@ -8,6 +9,7 @@
 namespace pocketlm {
 namespace {
 
+constexpr int32_t kBuckets = 2048;
 constexpr size_t kNucleus = 1024;  // tokens tried first for top-p; text is rarely less certain
 
 }  // namespace
@@ -15,10 +17,10 @@ constexpr size_t kNucleus = 1024;  // tokens tried first for top-p; text is rare
 template <class Keep>
 void Candidates::filter(Keep keep) {
   size_t kept = 0;
-  for (size_t i = 0; i < ids_.size(); ++i) {
-    if (!keep(i)) continue;
+  for (size_t i = 0; i < ids_.size(); ++i) {  // no branch: whether to keep cannot be predicted
     ids_[kept] = ids_[i];
-    logits_[kept++] = logits_[i];
+    logits_[kept] = logits_[i];
+    kept += keep(i);
   }
   ids_.resize(kept);
   logits_.resize(kept);
@@ -85,17 +87,44 @@ void Candidates::keep_min_p(float min_p) {
   filter([&](size_t i) { return logits_[i] >= least || logits_[i] == max_; });
 }
 
-// Quickselect by weight: halve the range by rank until the rank where the target is reached is
-// known; the total cost is linear in the number of candidates.
+// A histogram of the keys finds the range of ranks in which the target is reached; order_ becomes
+// the candidates of that range. Returns the mass of those ahead of it. The bucket is a
+// non-decreasing function of the key (float rounding is monotone), so this is exact.
+double Candidates::find_range(double target) {
+  float low = keys_[0];
+  float high = keys_[0];
+  for (float key : keys_) {
+    low = key < low ? key : low;
+    high = key > high && std::isfinite(key) ? key : high;
+  }
+  constexpr int32_t last = kBuckets - 1;
+  const float scale = high > low ? static_cast<float>(kBuckets) / (high - low) : 0.0f;
+  const auto bucket = [&](size_t i) {
+    const float b = (keys_[i] - low) * scale;
+    return b < static_cast<float>(last) ? static_cast<int32_t>(b) : last;
+  };
+  std::array<double, kBuckets> masses{};
+  for (size_t i = 0; i < keys_.size(); ++i) masses[static_cast<size_t>(bucket(i))] += weights_[i];
+  double ahead = 0;
+  int32_t reached = 0;
+  while (reached < last && ahead + masses[static_cast<size_t>(reached)] < target)
+    ahead += masses[static_cast<size_t>(reached++)];
+  order_.clear();
+  for (size_t i = 0; i < keys_.size(); ++i)
+    if (bucket(i) == reached) order_.push_back(static_cast<uint32_t>(i));
+  return ahead;
+}
+
+// Within the range, quickselect by weight: halve it until the rank where the target is reached is
+// known. The total cost is linear in the number of candidates.
 void Candidates::keep_mass(double target) {
-  order_.resize(ids_.size());
-  std::iota(order_.begin(), order_.end(), 0u);
   const auto ahead = [this](uint32_t a, uint32_t b) {
     return keys_[a] < keys_[b] || (keys_[a] == keys_[b] && a < b);
   };
+  double mass = find_range(target);
+  if (order_.empty()) return;  // rounding left the target above the whole mass: all of them
   size_t begin = 0;
   size_t end = order_.size();
-  double mass = 0;
   while (end - begin > 64) {
     const size_t middle = begin + (end - begin) / 2;
     std::nth_element(order_.begin() + static_cast<ptrdiff_t>(begin),

@@ -33,6 +33,7 @@ class Candidates {
   void filter(Keep keep);
   // Keeps the smallest set, in order of (key, id), whose weights reach target.
   void keep_mass(double target);
+  double find_range(double target);
   double weigh(float inverse_temperature);
 
   float max_ = 0;

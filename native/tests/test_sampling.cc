@@ -62,6 +62,11 @@ void test_ties() {
   const std::vector<float> flat(300, 1.5f);
   CHECK(Sampler({.temperature = 0.0f}, 300).sample(flat, 0).id == 0);
   for (uint64_t i = 0; i < 50; ++i) CHECK(Sampler({.top_k = 3}, 300).sample(flat, i).id < 3);
+  // A target that rounding puts above the whole mass keeps everything.
+  for (float p : {0.99999994f, 0.9999999f}) {
+    CHECK(Sampler({.top_p = p}, 300).sample(flat, 0).id < 300);
+    CHECK(Sampler({.typical_p = p}, 300).sample(flat, 0).id < 300);
+  }
 }
 
 void test_bad_input() {
