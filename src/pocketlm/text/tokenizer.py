@@ -1,0 +1,195 @@
+"""Text to token ids and back: the one tokenizer class, over the `tokenizers` library.
+
+Stands between a model's files (`gguf_tokenizer`, `folder_tokenizer`) and everyone who has text: chat
+templates (`chat`), the engine, evaluation. Text is plain unless the caller says otherwise: a user who
+types `<|im_end|>` gets the characters, not the control token.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+
+from tokenizers import AddedToken, models
+from tokenizers import Tokenizer as Backend
+
+from pocketlm.errors import RequestError
+from pocketlm.text.backend import encode_guard
+from pocketlm.text.parts import TokenizerParts
+
+
+class Tokenizer:
+    """A model's tokenizer. Safe to use from several threads.
+
+    Attributes:
+        vocab_size: tokens in the vocabulary; the model's embedding may have more rows (padding).
+        bos_id, eos_id, unknown_id, padding_id: ids of the named control tokens, or None.
+        eos_ids: every id that ends a turn or a document.
+        special_ids: every control id.
+    """
+
+    def __init__(self, parts: TokenizerParts) -> None:
+        self._backend = parts.backend
+        self._first = parts.backend.pre_tokenizer
+        self._continuation = parts.continuation
+        self._prefix = list(parts.prefix)
+        self._suffix = list(parts.suffix)
+        # Whether control tokens are matched is a setting of the backend, not of a call.
+        self._lock = threading.Lock()
+        self.vocabulary = parts.vocabulary
+        self.vocab_size = len(parts.vocabulary)
+        self.special_ids = parts.vocabulary.control
+        self.bos_id = parts.bos_id
+        self.eos_id = parts.eos_id
+        self.eos_ids = parts.eos_ids
+        self.unknown_id = parts.unknown_id
+        self.padding_id = parts.padding_id
+
+    @classmethod
+    def from_gguf(cls, metadata: Mapping[str, object], architecture: str) -> Tokenizer:
+        """The tokenizer in a GGUF file's metadata (`gguf_tokenizer.tokenizer_parts`).
+
+        Raises:
+            ModelFileError: a `tokenizer.ggml.*` key breaks the format.
+            UnsupportedError: a tokenizer that PocketLM does not know.
+        """
+        from pocketlm.text.gguf_tokenizer import tokenizer_parts
+
+        return cls(tokenizer_parts(metadata, architecture))
+
+    @classmethod
+    def from_folder(cls, path: Path) -> Tokenizer:
+        """The tokenizer of a Hugging Face folder: tokenizer.json and the configs beside it.
+
+        Raises:
+            ModelFileError: a file is missing or breaks its format.
+            UnsupportedError: a tokenizer that is neither byte-level nor SentencePiece-like.
+        """
+        from pocketlm.text.folder_tokenizer import tokenizer_parts
+
+        return cls(tokenizer_parts(path))
+
+    # --- text to ids -----------------------------------------------------------------------
+
+    def encode(
+        self, text: str, *, add_special: bool = False, parse_special: bool = False
+    ) -> list[int]:
+        """The ids of `text`.
+
+        Args:
+            text: any valid Unicode.
+            add_special: put BOS/EOS around it as the model's files say.
+            parse_special: read the texts of control tokens as control tokens. Only for text that
+                nobody but the program wrote; user-defined tokens are always matched.
+
+        Raises:
+            RequestError: not valid Unicode, or too long for the library's regular expressions
+                (tens of millions of characters).
+        """
+        ids = self._encode(text, parse_special=parse_special)
+        if not parse_special and not self.special_ids.isdisjoint(ids):
+            ids = self._encode_cut(text)
+        return [*self._prefix, *ids, *self._suffix] if add_special else ids
+
+    def encode_pieces(self, pieces: Sequence[str | int]) -> list[int]:
+        """The ids of a text given as control ids and the plain stretches between them.
+
+        Equal to `encode(joined text, parse_special=True)` when the stretches hold no control token
+        text; where they do, it stays text.
+        """
+        ids: list[int] = []
+        for at, piece in enumerate(pieces):
+            if isinstance(piece, int):
+                ids.append(piece)
+                continue
+            found = self._encode(piece, parse_special=False, first=at == 0)
+            if not self.special_ids.isdisjoint(found):
+                found = self._encode_cut(piece, first=at == 0)
+            ids += found
+        return ids
+
+    def find_special(self, text: str) -> list[tuple[int, int, int]]:
+        """Where control tokens are spelled out in `text`: (start, end, id), leftmost longest."""
+        if not self.special_ids:
+            return []
+        with encode_guard(len(text)):
+            found = self._matcher.encode(text, add_special_tokens=False)
+        ids = self._ids_by_text
+        return [
+            (start, end, ids[token])
+            for (start, end), token in zip(found.offsets, found.tokens, strict=True)
+        ]
+
+    def _encode(self, text: str, *, parse_special: bool, first: bool = True) -> list[int]:
+        if not isinstance(text, str):
+            raise RequestError(f"the text to tokenize is a {type(text).__name__}, not a string")
+        swap = self._continuation is not None and not first
+        with self._lock, encode_guard(len(text)):
+            self._backend.encode_special_tokens = not parse_special
+            if not swap:
+                return self._backend.encode(text, add_special_tokens=False).ids
+            self._backend.pre_tokenizer = self._continuation
+            try:
+                return self._backend.encode(text, add_special_tokens=False).ids
+            finally:
+                self._backend.pre_tokenizer = self._first
+
+    def _encode_cut(self, text: str, *, first: bool = True) -> list[int]:
+        """Plain ids of a text out of which the model's own merges would build a control token."""
+        ids: list[int] = []
+        start = 0
+        cuts = [begin + 1 for begin, _, _ in self.find_special(text)]
+        for cut in [*cuts, len(text)]:
+            ids += self._encode(text[start:cut], parse_special=False, first=first and start == 0)
+            start = cut
+        if not self.special_ids.isdisjoint(ids):
+            found = next(i for i in ids if i in self.special_ids)
+            raise RequestError(
+                f"the text spells the control token {self.token(found)!r}, "
+                "which this tokenizer cannot write as plain text"
+            )
+        return ids
+
+    @cached_property
+    def _matcher(self) -> Backend:
+        """Knows the control tokens and nothing else: gives their places in a text."""
+        matcher = Backend(models.BPE({}, []))
+        matcher.add_special_tokens(
+            [AddedToken(self.token(i), normalized=False) for i in sorted(self.special_ids)]
+        )
+        return matcher
+
+    # --- ids to text -----------------------------------------------------------------------
+
+    def decode(self, ids: Iterable[int], *, skip_special: bool = True) -> str:
+        """The text of `ids`; bytes that are not UTF-8 become U+FFFD.
+
+        `decode(encode(text)) == text` where the model's normalizer changes nothing (Qwen's makes
+        text NFC; SentencePiece models with a space prefix drop one leading space).
+        """
+        return self.vocabulary.decode(ids, skip_special=skip_special)
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """The bytes that one id stands for; b"" for an id outside the vocabulary."""
+        return self.vocabulary.token_bytes(token_id)
+
+    def token(self, token_id: int) -> str:
+        """How the model spells `token_id` (`Ġthe`, `▁the`, `<|im_end|>`)."""
+        if not 0 <= token_id < self.vocab_size:
+            raise RequestError(f"token id {token_id:,} is not in 0 to {self.vocab_size - 1:,}")
+        return self.vocabulary.tokens[token_id]
+
+    def token_id(self, token: str) -> int | None:
+        """The id of a token given as the model spells it, or None."""
+        return self._ids_by_text.get(token)
+
+    @cached_property
+    def _ids_by_text(self) -> dict[str, int]:
+        return {token: i for i, token in enumerate(self.vocabulary.tokens) if token}
+
+    @property
+    def adds_bos(self) -> bool:
+        """Whether `add_special` puts BOS before a text."""
+        return bool(self._prefix) and self._prefix[0] == self.bos_id
