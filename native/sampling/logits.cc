@@ -87,14 +87,14 @@ double exp_weights(std::span<const float> logits, float max, float inverse_tempe
   return total;
 }
 
-double log_sum_exp(std::span<const float> logits, float max) {
+double log_normalizer(std::span<const float> logits, float max) {
   std::array<float, kChunk> weights;
   double total = 0;
   for (size_t begin = 0; begin < logits.size(); begin += kChunk) {
     const size_t size = std::min(kChunk, logits.size() - begin);
     total += exp_weights(logits.subspan(begin, size), max, 1.0f, {weights.data(), size});
   }
-  return static_cast<double>(max) + std::log(total);
+  return std::log(total);
 }
 
 void best_candidates(std::span<const float> logits, size_t count, std::vector<Candidate>& best) {

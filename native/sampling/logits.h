@@ -36,8 +36,9 @@ size_t find_first(std::span<const float> logits, float value);
 double exp_weights(std::span<const float> logits, float max, float inverse_temperature,
                    std::span<float> weights);
 
-// log(sum(exp(logits))) for finite logits with the given maximum.
-double log_sum_exp(std::span<const float> logits, float max);
+// log(sum(exp(logits - max))) for finite logits with the given maximum: what a log-softmax takes off
+// logit - max. (Added to max it would be lost where logits are huge.)
+double log_normalizer(std::span<const float> logits, float max);
 
 // The best `count` of them (fewer where others are -inf), best first. Cost: one pass and a partial
 // selection, no full sort.

@@ -117,12 +117,13 @@ int32_t Sampler::draw(std::span<const float> logits, float max, uint64_t index) 
 }
 
 void Sampler::add_logprobs(std::span<const float> logits, float max, Choice& choice) const {
-  const double norm = log_sum_exp(logits, max);
-  choice.logprob = static_cast<double>(logits[static_cast<size_t>(choice.id)]) - norm;
+  const double norm = log_normalizer(logits, max);
+  const auto logprob = [&](float logit) { return static_cast<double>(logit) - max - norm; };
+  choice.logprob = logprob(logits[static_cast<size_t>(choice.id)]);
   auto& best = workspace().best;
   best_candidates(logits, static_cast<size_t>(params_.logprobs), best);
   choice.best.reserve(best.size());
-  for (const auto& [logit, id] : best) choice.best.push_back({id, static_cast<double>(logit) - norm});
+  for (const auto& [logit, id] : best) choice.best.push_back({id, logprob(logit)});
 }
 
 Choice Sampler::sample(std::span<const float> logits, uint64_t index) const {
@@ -155,7 +156,8 @@ void target_logprobs(std::span<const float> logits, size_t vocab, std::span<cons
     require(target >= 0 && static_cast<size_t>(target) < vocab, "a target is outside the vocabulary");
     const auto values = logits.subspan(row * vocab, vocab);
     const float max = checked_scan(values).max;
-    result[row] = static_cast<double>(values[static_cast<size_t>(target)]) - log_sum_exp(values, max);
+    const double logit = values[static_cast<size_t>(target)];
+    result[row] = logit - max - log_normalizer(values, max);
   }
 }
 

@@ -1,7 +1,6 @@
 """The C++ core. Arrays are one-dimensional and C-contiguous unless a shape is given."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -112,4 +111,39 @@ class Executor:
         """
 
 class Sampler:
-    def __getattr__(self, name: str) -> Any: ...
+    """The next token of one sequence; native/sampling/sampler.h says in which order options apply."""
+
+    def __init__(
+        self,
+        vocab: int,
+        *,
+        temperature: float = 1.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        min_p: float = 0.0,
+        typical_p: float = 1.0,
+        repetition_penalty: float = 1.0,
+        frequency_penalty: float = 0.0,
+        presence_penalty: float = 0.0,
+        penalty_window: int = 0,
+        logit_bias: Sequence[tuple[int, float]] = (),
+        seed: int = 0,
+        logprobs: int = -1,
+    ) -> None:
+        """Raises ValueError for a value out of range."""
+    def observe(self, ids: NDArray[np.int32], output: bool) -> None:
+        """Tokens that the penalties count: the prompt once, then the output as it grows."""
+    def observe_output(self, id: int) -> None: ...
+    def sample(
+        self, logits: NDArray[np.float32], index: int
+    ) -> tuple[int, float, list[tuple[int, float]]]:
+        """(id, its log-probability, the best ids with theirs) for output position ``index``.
+
+        Log-probabilities are of the raw logits; without ``logprobs`` they are 0 and []. Raises ValueError
+        for NaN or infinite logits and when every token is banned.
+        """
+
+def target_logprobs(
+    logits: NDArray[np.float32], targets: NDArray[np.int32]
+) -> NDArray[np.float64]:
+    """log softmax of each row of ``logits`` [rows, vocab] at its target. Raises ValueError."""

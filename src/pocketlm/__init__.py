@@ -1,0 +1,1 @@
+"""PocketLM: one tool for the whole life of a small language model on an edge device."""

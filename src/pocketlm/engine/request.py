@@ -1,0 +1,140 @@
+"""One sequence in the engine: its tokens, how far they are computed, and how it ended."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pocketlm._native import Sampler
+from pocketlm.engine.blocks import BlockPool, Key
+from pocketlm.engine.sampling import SamplingParams
+
+FinishReason = Literal["stop", "length", "cancelled", "error"]
+"""An end-of-turn token or a stop string · max_tokens or the context's end · abort · a failure."""
+
+
+class Decoder(Protocol):
+    """Turns ids into text as they come; ``pocketlm.text.StreamDecoder`` is one."""
+
+    def push(self, token: int, /) -> str: ...
+    def finish(self) -> str: ...
+    @property
+    def stopped(self) -> str | None: ...
+
+
+class Status(enum.Enum):
+    WAITING = "waiting"
+    RUNNING = "running"
+    FINISHED = "finished"
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprobs:
+    """Natural logs, from the raw logits: of the chosen token, and (id, value) best first."""
+
+    logprob: float
+    best: tuple[tuple[int, float], ...]
+
+
+@dataclass(slots=True)
+class Timing:
+    """When things happened, in seconds of ``time.perf_counter``."""
+
+    arrived: float
+    admitted: float | None = None
+    first_token: float | None = None
+    last_token: float | None = None
+
+
+class Request:
+    """A prompt, its options and everything the engine knows about it.
+
+    ``tokens`` is prompt and output; positions below ``computed`` have their keys and values in
+    ``blocks``. The engine computes until ``computed`` has caught up with ``len(tokens)``, then
+    draws.
+    """
+
+    __slots__ = (
+        "blocks",
+        "cached",
+        "computed",
+        "decoder",
+        "dropped",
+        "error",
+        "finish_reason",
+        "id",
+        "key",
+        "max_total",
+        "params",
+        "preemptions",
+        "prompt_tokens",
+        "published",
+        "sampler",
+        "status",
+        "stop_ids",
+        "table",
+        "timing",
+        "tokens",
+        "variant",
+    )
+
+    def __init__(
+        self,
+        id: int,
+        prompt: Sequence[int],
+        params: SamplingParams,
+        *,
+        max_total: int,
+        stop_ids: frozenset[int],
+        sampler: Sampler,
+        table: NDArray[np.int32],
+        variant: int = 0,
+        decoder: Decoder | None = None,
+        dropped: int = 0,
+    ) -> None:
+        self.id = id
+        self.tokens = list(prompt)
+        self.prompt_tokens = len(self.tokens)
+        self.params = params
+        self.max_total = max_total  # prompt and output together
+        self.stop_ids = stop_ids
+        self.sampler = sampler
+        self.decoder = decoder
+        self.dropped = dropped  # oldest prompt tokens left out by on_overflow="truncate"
+        self.status = Status.WAITING
+        self.finish_reason: FinishReason | None = None
+        self.error: Exception | None = None
+        self.cached = 0  # prompt tokens found in the prefix cache when first admitted
+        self.preemptions = 0
+        self.timing = Timing(perf_counter())
+        self.variant = variant
+        self.table = table  # block ids as the runner wants them; the first len(blocks) count
+        self.forget()
+
+    def forget(self) -> None:
+        """Back to nothing computed; whoever held blocks for it has released them."""
+        self.computed = 0
+        self.blocks: list[int] = []
+        self.published = 0  # how many of the blocks are published
+        self.key: Key = BlockPool.root(self.variant)  # of the last published block
+
+    def extend(self, blocks: Sequence[int]) -> None:
+        """More blocks at the end of the table."""
+        old = len(self.blocks)
+        self.blocks.extend(blocks)
+        self.table[old : len(self.blocks)] = blocks
+
+    @property
+    def missing(self) -> int:
+        """Tokens still to be computed before the next one can be drawn."""
+        return len(self.tokens) - self.computed
+
+    @property
+    def output(self) -> list[int]:
+        return self.tokens[self.prompt_tokens :]

@@ -1,0 +1,102 @@
+"""One step of a model: a ragged batch in, logits out. The seam between policy and arithmetic.
+
+The engine drives anything that answers as ``Runner`` does: the native executor here, a mock in
+tests.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pocketlm import _native
+
+Ints = NDArray[np.int32]
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class StepBatch:
+    """New tokens of several sequences: T tokens, S sequences, R rows, tables of B blocks.
+
+    Attributes:
+        tokens: (T,) ids, sequence after sequence.
+        lengths: (S,) how many of them each sequence brings, at least 1.
+        starts: (S,) how many positions of it are computed already.
+        block_tables: (S, B) the pages of its positions; unused entries are 0.
+        variants: (S,) which rope table it uses.
+        rows: (R,) indices into tokens whose outputs are wanted, ascending.
+    """
+
+    tokens: Ints
+    lengths: Ints
+    starts: Ints
+    block_tables: Ints
+    variants: Ints
+    rows: Ints
+
+
+class Runner(Protocol):
+    """A model with its KV cache. One step at a time."""
+
+    @property
+    def page_positions(self) -> int:
+        """Positions in a page of the KV cache."""
+
+    @property
+    def pages(self) -> int: ...
+    @property
+    def max_tokens(self) -> int:
+        """New tokens in a step."""
+
+    @property
+    def max_sequences(self) -> int: ...
+    @property
+    def max_rows(self) -> int: ...
+    @property
+    def vocab(self) -> int: ...
+
+    def step(self, batch: StepBatch, *, hidden: bool = False) -> Floats:
+        """Logits (R, vocab), or with ``hidden`` the final normed hidden states (R, width)."""
+
+
+@dataclass(frozen=True)
+class RunnerLimits:
+    """What a native runner allocates for; see ``Runner``. ``kv`` is "f16" or "f32"."""
+
+    max_tokens: int
+    max_sequences: int
+    max_rows: int
+    pages: int
+    kv: str = "f16"
+
+
+class NativeRunner:
+    """The C++ executor with its KV cache allocated."""
+
+    def __init__(self, executor: _native.Executor, limits: RunnerLimits, *, vocab: int) -> None:
+        self._executor = executor
+        self.limits = limits
+        self.page_positions = _native.PAGE_POSITIONS
+        self.pages = limits.pages
+        self.max_tokens = limits.max_tokens
+        self.max_sequences = limits.max_sequences
+        self.max_rows = limits.max_rows
+        self.vocab = vocab
+        executor.allocate(
+            limits.max_tokens, limits.max_sequences, limits.max_rows, limits.pages, limits.kv
+        )
+
+    def step(self, batch: StepBatch, *, hidden: bool = False) -> Floats:
+        return self._executor.step(
+            batch.tokens,
+            batch.lengths,
+            batch.starts,
+            batch.block_tables,
+            batch.variants,
+            batch.rows,
+            hidden,
+        )

@@ -1,0 +1,162 @@
+"""Who computes what in the next step, by one rule.
+
+Every request has ``computed`` and ``len(tokens)``; a step gives out one budget of tokens so that
+the first catches up with the second. Running requests are served before waiting ones; a waiting
+request is admitted, in order of arrival, if blocks for all its tokens are free. That one rule is
+chunked prefill, continuous batching and resumption alike. Where a running request finds no free
+block, the youngest running one is preempted: its blocks are released, and it waits, first in line,
+to be computed again (usually from the prefix cache, since released blocks keep their content).
+
+No request starves: the oldest one is never preempted, and among running requests those that need
+one token (decode) come before those that catch up (prefill), so a long prompt delays nobody's next
+token by more than one step's budget.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from time import perf_counter
+
+from pocketlm.engine.blocks import BlockPool
+from pocketlm.engine.request import Request, Status
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A request's part of one step: tokens [computed, computed + count)."""
+
+    request: Request
+    count: int
+
+
+class Scheduler:
+    """The queues and the token budget. Not thread-safe.
+
+    Args:
+        pool: the KV blocks.
+        step_tokens: new tokens in a step, over all requests.
+        max_running: requests in a step.
+        prefix_cache: whether computed blocks are shared between requests.
+    """
+
+    def __init__(
+        self, pool: BlockPool, *, step_tokens: int, max_running: int, prefix_cache: bool = True
+    ) -> None:
+        self.pool = pool
+        self.step_tokens = step_tokens
+        self.max_running = max_running
+        self.prefix_cache = prefix_cache
+        self.waiting: deque[Request] = deque()
+        self.running: list[Request] = []  # in order of arrival
+
+    def add(self, request: Request) -> None:
+        self.waiting.append(request)
+
+    def schedule(self) -> list[Share]:
+        """The shares of the next step; empty only when nothing waits or runs."""
+        shares: dict[Request, int] = {}
+        budget = self.step_tokens
+        preempted = False
+        decode = [r for r in self.running if r.missing == 1]
+        for request in decode + [r for r in self.running if r.missing > 1]:
+            if budget == 0:
+                break
+            if request.status is not Status.RUNNING:  # preempted for an older one in this step
+                continue
+            count = min(request.missing, budget)
+            while not self._reserve(request, count):
+                victim = self.running[-1]
+                budget += shares.pop(victim, 0)
+                self._preempt(victim)
+                preempted = True
+                if victim is request:
+                    break
+            else:
+                shares[request] = count
+                budget -= count
+        if not preempted:
+            self._admit(shares, budget)
+        return [Share(request, count) for request, count in shares.items()]
+
+    def commit(self, share: Share) -> None:
+        """The step is computed: moves ``computed`` on and publishes blocks that became full."""
+        request = share.request
+        request.computed += share.count
+        if not self.prefix_cache:
+            return
+        size = self.pool.block_size
+        while (request.published + 1) * size <= request.computed:
+            start = request.published * size
+            request.key = self.pool.publish(
+                request.blocks[request.published], request.key, request.tokens[start : start + size]
+            )
+            request.published += 1
+
+    def restart(self, request: Request, variant: int) -> None:
+        """Drops what a running request has computed: all its positions change to a rope variant."""
+        self.pool.release(request.blocks)
+        request.variant = variant
+        request.forget()
+
+    def finish(self, request: Request) -> None:
+        """Takes a request out of the queues, wherever it is, and releases its blocks."""
+        if request.status is Status.RUNNING:
+            self.running.remove(request)
+        elif request.status is Status.WAITING:
+            self.waiting.remove(request)
+        self.pool.release(request.blocks)
+        request.forget()
+        request.status = Status.FINISHED
+
+    def _blocks_missing(self, request: Request, total: int) -> int:
+        return -(-total // self.pool.block_size) - len(request.blocks)
+
+    def _reserve(self, request: Request, count: int) -> bool:
+        missing = self._blocks_missing(request, request.computed + count)
+        if missing > self.pool.free:
+            return False
+        if missing > 0:
+            request.extend(self.pool.take(missing))
+        return True
+
+    def _preempt(self, request: Request) -> None:
+        self.running.remove(request)
+        self.pool.release(request.blocks)
+        request.forget()
+        request.preemptions += 1
+        request.status = Status.WAITING
+        self.waiting.appendleft(request)
+
+    def _admit(self, shares: dict[Request, int], budget: int) -> None:
+        while self.waiting and budget > 0 and len(self.running) < self.max_running:
+            request = self.waiting[0]
+            if not self._fits_whole(request):
+                break
+            self.waiting.popleft()
+            request.status = Status.RUNNING
+            self.running.append(request)
+            if request.timing.admitted is None:
+                request.timing.admitted = perf_counter()
+                request.cached = request.computed
+            count = min(request.missing, budget)
+            reserved = self._reserve(request, count)
+            assert reserved, "a request whose tokens all fit did not fit"
+            shares[request] = count
+            budget -= count
+
+    def _fits_whole(self, request: Request) -> bool:
+        """Whether all its tokens fit now; if so, what is cached of them is held."""
+        blocks: list[int] = []
+        key = request.key
+        if self.prefix_cache:
+            blocks, key = self.pool.match(request.tokens, request.variant)
+        free_after = self.pool.free - self.pool.idle(blocks)
+        if self._blocks_missing(request, len(request.tokens)) - len(blocks) > free_after:
+            return False
+        self.pool.hold(blocks)
+        request.extend(blocks)
+        request.computed = len(blocks) * self.pool.block_size
+        request.published = len(blocks)
+        request.key = key
+        return True

@@ -1,0 +1,353 @@
+"""The engine on a mock model: any mixture of requests gives each what it would get alone."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pocketlm.engine.engine import Engine, EngineConfig, Output
+from pocketlm.engine.request import Request
+from pocketlm.engine.sampling import SamplingParams
+from pocketlm.errors import CapacityError, RequestError
+
+from .mock import MockRunner, mock_logits
+
+CONTEXT = 48
+VOCAB = 32
+SWITCH = 20
+EOS = 3
+
+
+def make_engine(**runner: int) -> Engine:
+    config = EngineConfig(context=CONTEXT, eos_ids=frozenset({EOS}), rope_switch=SWITCH)
+    return Engine(MockRunner(vocab=VOCAB, **runner), config)
+
+
+def run(engine: Engine) -> list[Output]:
+    outputs = []
+    while engine.busy:
+        outputs += engine.step()
+    return outputs
+
+
+def alone(prompt: list[int], params: SamplingParams) -> list[int]:
+    """The reference: no cache, no blocks, no scheduler; greedy or seeded, on the mock's logits."""
+    engine = Engine(
+        MockRunner(vocab=VOCAB, pages=CONTEXT, page_positions=1, max_tokens=CONTEXT),
+        EngineConfig(
+            context=CONTEXT,
+            eos_ids=frozenset({EOS}),
+            rope_switch=SWITCH,
+            prefix_cache=False,
+        ),
+    )
+    request = engine.add(prompt, params)
+    run(engine)
+    return request.output
+
+
+def greedy(**options: object) -> SamplingParams:
+    return SamplingParams(temperature=0, **options)  # type: ignore[arg-type]
+
+
+def test_greedy_output_is_the_argmax_of_the_whole_history() -> None:
+    engine = make_engine()
+    request = engine.add([5, 6, 7], greedy(max_tokens=CONTEXT - 3, ignore_eos=True))
+    run(engine)
+    tokens = [5, 6, 7]
+    while len(tokens) < CONTEXT:
+        variant = int(len(tokens) > SWITCH)
+        tokens.append(int(np.argmax(mock_logits(np.array(tokens), variant, VOCAB))))
+    assert request.tokens == tokens
+    assert request.finish_reason == "length"
+
+
+@dataclass(frozen=True)
+class Plan:
+    prompt: list[int]
+    params: SamplingParams
+    arrives: int  # at which step
+    leaves: int | None  # after how many more steps it is aborted
+
+
+# Few different tokens, so that prompts often begin alike.
+prompts = st.lists(st.integers(4, 6), min_size=1, max_size=CONTEXT - 10)
+plans = st.builds(
+    Plan,
+    prompt=prompts,
+    params=st.builds(
+        SamplingParams,
+        temperature=st.sampled_from([0.0, 1.0]),
+        seed=st.integers(0, 9),
+        max_tokens=st.integers(1, 10),
+        presence_penalty=st.sampled_from([0.0, 1.0]),
+        ignore_eos=st.booleans(),
+    ),
+    arrives=st.integers(0, 8),
+    leaves=st.one_of(st.none(), st.integers(0, 12)),
+)
+
+
+@given(
+    st.lists(plans, min_size=1, max_size=6),
+    st.sampled_from([1, 2, 4]),
+    st.integers(0, 12),
+    st.integers(1, 40),
+    st.integers(1, 6),
+    st.booleans(),
+)
+@settings(max_examples=150, deadline=None)
+def test_every_interleaving_gives_what_a_request_gets_alone(
+    plan: list[Plan], size: int, spare: int, budget: int, sequences: int, prefix_cache: bool
+) -> None:
+    runner = MockRunner(
+        pages=-(-CONTEXT // size) + spare,
+        page_positions=size,
+        max_tokens=budget,
+        max_sequences=sequences,
+        vocab=VOCAB,
+    )
+    config = EngineConfig(
+        context=CONTEXT,
+        eos_ids=frozenset({EOS}),
+        rope_switch=SWITCH,
+        prefix_cache=prefix_cache,
+    )
+    engine = Engine(runner, config)
+    requests: dict[int, Request] = {}
+    seen: dict[int, list[int]] = {}
+    step = 0
+    while engine.busy or step <= 8:
+        for i, p in enumerate(plan):
+            if p.arrives == step:
+                requests[i] = engine.add(p.prompt, p.params)
+                seen[requests[i].id] = []
+            if i in requests and p.leaves is not None and p.arrives + p.leaves == step:
+                engine.abort(requests[i])
+        for output in engine.step():
+            if output.token is not None:
+                seen[output.request.id].append(output.token)
+        step += 1
+        assert step < 5000, "the engine does not come to an end"
+    assert engine.pool.free == engine.pool.count
+    for i, p in enumerate(plan):
+        want = alone(p.prompt, p.params)
+        got = requests[i].output
+        assert seen[requests[i].id] == got
+        if requests[i].finish_reason == "cancelled":
+            assert got == want[: len(got)]
+        else:
+            assert got == want
+            assert requests[i].finish_reason == ("stop" if stops(got, p) else "length")
+
+
+def stops(output: list[int], plan: Plan) -> bool:
+    return not plan.params.ignore_eos and output[-1] == EOS
+
+
+def test_a_shared_beginning_is_computed_once() -> None:
+    engine = make_engine(page_positions=4, max_tokens=64)
+    prompt = list(range(4, 16))  # 12 tokens: 2 shared blocks, and the last one is computed again
+    first = engine.add(prompt, greedy(max_tokens=2))
+    run(engine)
+    second = engine.add([*prompt, 9], greedy(max_tokens=2))
+    third = engine.add(prompt, greedy(max_tokens=2))
+    run(engine)
+    assert (first.cached, second.cached, third.cached) == (0, 12, 8)
+    assert third.output == first.output
+    computed = sum(len(b.tokens) for b in engine.runner.steps)  # type: ignore[attr-defined]
+    assert computed == (12 + 1) + (1 + 1) + (4 + 1)
+
+
+def test_preemption_takes_the_youngest_and_changes_no_output() -> None:
+    # Two requests of 40 positions at their end in 12 blocks of 4: they cannot both stay.
+    engine = make_engine(pages=12, page_positions=4, max_tokens=64)
+    params = greedy(max_tokens=34, ignore_eos=True)
+    old, young = engine.add([4, 5, 6], params), engine.add([7, 8, 9], params)
+    run(engine)
+    assert old.preemptions == 0
+    assert young.preemptions > 0
+    assert old.output == alone([4, 5, 6], params)
+    assert young.output == alone([7, 8, 9], params)
+
+
+def test_decoding_goes_on_while_a_long_prompt_is_computed() -> None:
+    engine = make_engine(pages=64, max_tokens=8)
+    talking = engine.add([4], greedy(max_tokens=30, ignore_eos=True))
+    engine.step()
+    engine.add([5] * 40, greedy(max_tokens=1))
+    for _ in range(5):
+        before = len(talking.output)
+        engine.step()
+        assert len(talking.output) == before + 1
+
+
+def test_rope_switch_recomputes_all_positions_once() -> None:
+    engine = make_engine(max_tokens=64)
+    request = engine.add([5] * (SWITCH - 2), greedy(max_tokens=6, ignore_eos=True))
+    run(engine)
+    steps = engine.runner.steps  # type: ignore[attr-defined]
+    shapes = [(int(b.starts[0]), int(b.lengths[0]), int(b.variants[0])) for b in steps]
+    assert shapes == [
+        (0, SWITCH - 2, 0),
+        (SWITCH - 2, 1, 0),
+        (SWITCH - 1, 1, 0),
+        (0, SWITCH + 1, 1),
+        (SWITCH + 1, 1, 1),
+        (SWITCH + 2, 1, 1),
+    ]
+    assert len(request.output) == 6
+
+
+def test_a_prompt_beyond_the_switch_never_uses_the_short_variant() -> None:
+    engine = make_engine(max_tokens=64)
+    engine.add([5] * (SWITCH + 1), greedy(max_tokens=2, ignore_eos=True))
+    run(engine)
+    assert all(b.variants[0] == 1 for b in engine.runner.steps)  # type: ignore[attr-defined]
+
+
+def test_overflow_is_an_error_with_the_numbers() -> None:
+    with pytest.raises(CapacityError, match=r"40 tokens and max_tokens is 9: 49 .* has 48"):
+        make_engine().add([5] * 40, greedy(max_tokens=9))
+    with pytest.raises(CapacityError, match=r"the prompt has 48 tokens, but the context has 48"):
+        make_engine().add([5] * 48, greedy())
+
+
+def test_overflow_stop_ends_with_length_at_the_contexts_end() -> None:
+    engine = make_engine()
+    request = engine.add([5] * 40, greedy(max_tokens=100, ignore_eos=True), on_overflow="stop")
+    run(engine)
+    assert (len(request.output), request.finish_reason) == (8, "length")
+    with pytest.raises(CapacityError):
+        engine.add([5] * 48, greedy(max_tokens=100), on_overflow="stop")
+
+
+def test_overflow_truncate_drops_the_oldest_and_says_how_many() -> None:
+    engine = make_engine()
+    prompt = [4, *range(5, 25), *range(5, 25)]
+    request = engine.add(
+        prompt, greedy(max_tokens=20, ignore_eos=True), on_overflow="truncate", keep=1
+    )
+    assert request.dropped == 13
+    assert request.tokens == [4, *prompt[-27:]]
+    run(engine)
+    assert len(request.output) == 20
+
+
+@pytest.mark.parametrize(
+    ("prompt", "params", "message"),
+    [
+        ([], greedy(), "prompt is empty"),
+        ([4, VOCAB], greedy(), "token id 32, the vocabulary has 32"),
+        ([-1], greedy(), "token id -1"),
+        ([4], greedy(logit_bias={VOCAB: 1.0}), "logit_bias has token id 32"),
+    ],
+)
+def test_bad_requests_are_refused(prompt: list[int], params: SamplingParams, message: str) -> None:
+    engine = make_engine()
+    with pytest.raises(RequestError, match=message):
+        engine.add(prompt, params)
+    assert not engine.busy
+
+
+def test_a_context_larger_than_the_cache_is_refused() -> None:
+    with pytest.raises(CapacityError, match="48 positions does not fit a cache of 16"):
+        make_engine(pages=4)
+
+
+def test_banning_every_token_ends_that_request_alone() -> None:
+    engine = make_engine()
+    bans = dict.fromkeys(range(VOCAB), -math.inf)
+    broken = engine.add([4], greedy(logit_bias=bans))
+    whole = engine.add([4], greedy(max_tokens=4, ignore_eos=True))
+    outputs = run(engine)
+    end = next(o for o in outputs if o.request is broken)
+    assert end.finish_reason == "error"
+    assert "bans every token" in str(end.error)
+    assert len(whole.output) == 4
+    assert engine.pool.free == engine.pool.count
+
+
+class Speller:
+    """A decoder whose tokens are letters; stops at a string as the real one does."""
+
+    def __init__(self, stop: str | None = None) -> None:
+        self.text = ""
+        self.stop = stop
+        self.stopped: str | None = None
+
+    def push(self, token: int, /) -> str:
+        self.text += chr(ord("A") + token)
+        if self.stop and self.stop in self.text:
+            self.stopped = self.stop
+        return "" if self.stopped else self.text[-1]
+
+    def finish(self) -> str:
+        return "|"
+
+
+def test_a_stop_string_ends_with_stop() -> None:
+    free = make_engine()
+    request = free.add([5], greedy(max_tokens=6, ignore_eos=True), decoder=Speller())
+    text = "".join(o.text for o in run(free))
+    assert text.endswith("|")
+    assert len(text) == 7
+
+    engine = make_engine()
+    stop = text[2:4]
+    request = engine.add([5], greedy(max_tokens=6, ignore_eos=True), decoder=Speller(stop))
+    outputs = run(engine)
+    assert request.finish_reason == "stop"
+    assert len(request.output) == text.index(stop) + 2
+    assert outputs[-1].finish_reason == "stop"
+
+
+def test_stop_ids_and_ignore_eos() -> None:
+    want = alone([5], greedy(max_tokens=8, ignore_eos=True))
+    engine = make_engine()
+    request = engine.add([5], greedy(max_tokens=8, ignore_eos=True, stop_ids={want[2]}))
+    run(engine)
+    assert request.output == want[: want.index(want[2]) + 1]
+    assert request.finish_reason == "stop"
+
+
+def test_logprobs_are_of_the_raw_logits() -> None:
+    engine = make_engine()
+    engine.add([5, 6], greedy(max_tokens=1, logprobs=3, logit_bias={7: 100.0}))
+    (output,) = run(engine)
+    logits = mock_logits(np.array([5, 6]), 0, VOCAB).astype(np.float64)
+    want = logits - np.log(np.exp(logits).sum())
+    assert output.token == 7
+    assert output.logprobs is not None
+    assert output.logprobs.logprob == pytest.approx(want[7], abs=1e-6)
+    order = np.argsort(-want, kind="stable")[:3]
+    assert [i for i, _ in output.logprobs.best] == list(order)
+    assert [p for _, p in output.logprobs.best] == pytest.approx(list(want[order]), abs=1e-6)
+
+
+def test_an_aborted_request_gives_its_blocks_back() -> None:
+    engine = make_engine()
+    running = engine.add([5] * 10, greedy(max_tokens=20))
+    engine.step()
+    waiting = engine.add([6] * 10, greedy(max_tokens=20))
+    for request in (running, waiting, running):  # twice is once
+        engine.abort(request)
+    assert running.finish_reason == waiting.finish_reason == "cancelled"
+    assert engine.pool.free == engine.pool.count
+    assert engine.step() == []
+
+
+def test_an_error_of_the_runner_leaves_the_request_as_it_was() -> None:
+    engine = make_engine()
+    request = engine.add([5, 6], greedy(max_tokens=3, ignore_eos=True))
+    step, engine.runner.step = engine.runner.step, None  # type: ignore[method-assign, assignment]
+    with pytest.raises(TypeError):
+        engine.step()
+    engine.runner.step = step  # type: ignore[method-assign]
+    run(engine)
+    assert request.output == alone([5, 6], greedy(max_tokens=3, ignore_eos=True))

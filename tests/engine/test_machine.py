@@ -1,0 +1,84 @@
+"""Limits of a container, read from folders that look like the kernel's."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from pocketlm.engine.machine import available_cores, available_memory, peak_memory
+
+MIB = 2**20
+
+
+@pytest.fixture
+def membership(tmp_path: Path) -> Path:
+    path = tmp_path / "self"
+    path.write_text("0::/slice/job\n")
+    return path
+
+
+def folder(root: Path, **files: str) -> None:
+    root.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        (root / name.replace("__", ".")).write_text(text + "\n")
+
+
+def test_the_tightest_enclosing_cgroup_limits_memory(tmp_path: Path, membership: Path) -> None:
+    root = tmp_path / "cgroup"
+    folder(root / "slice", memory__max=f"{64 * MIB}", memory__current=f"{50 * MIB}")
+    folder(root / "slice" / "job", memory__max="max", memory__current=f"{MIB}")
+    (root / "slice" / "memory.stat").write_text(f"anon 5\ninactive_file {6 * MIB}\n")
+    memory = available_memory(root, membership)
+    assert (memory.available, memory.limit) == (20 * MIB, "the cgroup's limit")
+
+
+def test_a_cgroup_of_version_1(tmp_path: Path) -> None:
+    root, membership = tmp_path / "cgroup", tmp_path / "self"
+    membership.write_text("7:cpu,cpuacct:/job\n5:memory:/job\n")
+    folder(
+        root / "memory" / "job",
+        memory__limit_in_bytes=f"{10 * MIB}",
+        memory__usage_in_bytes=f"{4 * MIB}",
+    )
+    folder(root / "cpu" / "job", cpu__cfs_quota_us="100000", cpu__cfs_period_us="100000")
+    assert available_memory(root, membership).available == 6 * MIB
+    assert available_cores(tmp_path / "none", root, membership) == 1
+
+
+def test_inside_a_container_the_hosts_path_does_not_exist(tmp_path: Path, membership: Path) -> None:
+    root = tmp_path / "cgroup"
+    folder(root, memory__max=f"{8 * MIB}", memory__current="0")
+    assert available_memory(root, membership).available == 8 * MIB
+
+
+def test_without_cgroups_memory_is_the_machines(tmp_path: Path) -> None:
+    memory = available_memory(tmp_path, tmp_path / "absent")
+    assert memory.limit == "RAM"
+    assert memory.available > 0
+
+
+def test_two_threads_of_a_core_count_once(
+    tmp_path: Path, membership: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for cpu in range(8):
+        folder(
+            tmp_path / "cpus" / f"cpu{cpu}" / "topology",
+            physical_package_id="0",
+            core_id=f"{cpu // 2}",
+        )
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(6)), raising=False)
+    root = tmp_path / "cgroup"
+    assert available_cores(tmp_path / "cpus", root, membership) == 3
+    folder(root / "slice" / "job")
+    folder(root / "slice", cpu__max="250000 100000")
+    assert available_cores(tmp_path / "cpus", root, membership) == 2
+    folder(root / "slice" / "job", cpu__max="10000 100000")
+    assert available_cores(tmp_path / "cpus", root, membership) == 1
+
+
+def test_this_machine() -> None:
+    assert 1 <= available_cores() <= (os.cpu_count() or 1)
+    peak = peak_memory()
+    assert peak is None or peak > MIB
