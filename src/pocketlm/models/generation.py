@@ -1,0 +1,50 @@
+"""Sampling defaults that a model's makers ship with it, under one set of names.
+
+GGUF files keep them as ``general.sampling.*`` keys, folders in generation_config.json. They win
+over the engine's own defaults; a value out of its range is an error, since it would change every
+answer.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pocketlm.models.fields import Fields
+from pocketlm.models.safetensors import read_json
+
+# our name: (GGUF's, Hugging Face's, lowest, highest)
+_KNOBS = {
+    "temperature": ("temp", "temperature", 0.0, 100.0),
+    "top_k": ("top_k", "top_k", 0.0, 1e9),
+    "top_p": ("top_p", "top_p", 0.0, 1.0),
+    "min_p": ("min_p", "min_p", 0.0, 1.0),
+    "typical_p": ("typical_p", "typical_p", 0.0, 1.0),
+    "repetition_penalty": ("penalty_repeat", "repetition_penalty", 1e-3, 100.0),
+}
+
+
+def gguf_generation(root: Fields) -> dict[str, float]:
+    """The defaults in a GGUF file; llama.cpp's -1 for top_k (off) becomes 0."""
+    found: dict[str, float] = {}
+    for name, (key, _, low, high) in _KNOBS.items():
+        key = f"general.sampling.{key}"
+        if key in root:
+            value = root.number(key, low=min(low, -1.0) if name == "top_k" else low, high=high)
+            found[name] = max(value, 0.0)
+    return found
+
+
+def folder_generation(folder: Path) -> dict[str, float]:
+    """The defaults in a folder; ``do_sample: false`` is a temperature of 0."""
+    path = folder / "generation_config.json"
+    if not path.is_file():
+        return {}
+    fields = Fields(read_json(path), path)
+    found = {
+        name: fields.number(key, low=low, high=high)
+        for name, (_, key, low, high) in _KNOBS.items()
+        if key in fields
+    }
+    if "do_sample" in fields and not fields.flag("do_sample", True):
+        found["temperature"] = 0.0
+    return found
