@@ -5,7 +5,17 @@ trained on, `encode_chat` joins both so that user text cannot steer, and `Stream
 out token by token. Nothing here knows a model's weights.
 """
 
-
+from pocketlm.text.chat import encode_chat
+from pocketlm.text.stream import StreamDecoder
+from pocketlm.text.template import ChatTemplate
+from pocketlm.text.template_sources import folder_templates, gguf_templates
 from pocketlm.text.tokenizer import Tokenizer
 
-__all__ = ["Tokenizer"]
+__all__ = [
+    "ChatTemplate",
+    "StreamDecoder",
+    "Tokenizer",
+    "encode_chat",
+    "folder_templates",
+    "gguf_templates",
+]

@@ -46,8 +46,8 @@ def _table() -> dict[str, PreTokenizer]:
     text = resources.files(__package__).joinpath("pretokenizers.toml").read_text("utf-8")
     table: dict[str, PreTokenizer] = {}
     for entry in tomllib.loads(text).values():
-        fields = {key: tuple(v) if isinstance(v, list) else v for key, v in entry.items()}
-        pre = PreTokenizer(**fields)
+        lists = {key: tuple(entry.pop(key, ())) for key in ("names", "splits")}
+        pre = PreTokenizer(names=lists["names"], splits=lists["splits"], **entry)
         table.update(dict.fromkeys(pre.names, pre))
     return table
 

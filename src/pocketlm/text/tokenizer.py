@@ -1,8 +1,8 @@
 """Text to token ids and back: the one tokenizer class, over the `tokenizers` library.
 
-Stands between a model's files (`gguf_tokenizer`, `folder_tokenizer`) and everyone who has text: chat
-templates (`chat`), the engine, evaluation. Text is plain unless the caller says otherwise: a user who
-types `<|im_end|>` gets the characters, not the control token.
+Stands between a model's files (`gguf_tokenizer`, `folder_tokenizer`) and everyone who has text:
+chat templates (`chat`), the engine, evaluation. Text is plain unless the caller says otherwise: a
+user who types `<|im_end|>` gets the characters, not the control token.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ class Tokenizer:
         """Knows the control tokens and nothing else: gives their places in a text."""
         matcher = Backend(models.BPE({}, []))
         matcher.add_special_tokens(
-            [AddedToken(self.token(i), normalized=False) for i in sorted(self.special_ids)]
+            [AddedToken(text, normalized=False) for text in self.special_texts]
         )
         return matcher
 
@@ -188,6 +188,19 @@ class Tokenizer:
     @cached_property
     def _ids_by_text(self) -> dict[str, int]:
         return {token: i for i, token in enumerate(self.vocabulary.tokens) if token}
+
+    @cached_property
+    def special_texts(self) -> tuple[str, ...]:
+        """The text of every control token, in the order of their ids."""
+        return tuple(self.token(i) for i in sorted(self.special_ids))
+
+    @cached_property
+    def special_edges(self) -> tuple[frozenset[str], frozenset[str]]:
+        """All proper beginnings and all proper ends of the control tokens' texts."""
+        texts = self.special_texts
+        heads = frozenset(text[:n] for text in texts for n in range(1, len(text)))
+        tails = frozenset(text[n:] for text in texts for n in range(1, len(text)))
+        return heads, tails
 
     @property
     def adds_bos(self) -> bool:
