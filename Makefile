@@ -5,13 +5,20 @@ PYTHON ?= python3
 BIN := .venv/bin
 NATIVE := CMakeLists.txt pyproject.toml $(shell find native -name '*.cc' -o -name '*.h')
 
-.PHONY: demo test check native-test bench clean
+.PHONY: demo test models check native-test clean
 
 demo: .venv/.installed
-	$(BIN)/python benchmarks/demo.py
+	$(BIN)/pocketlm pull smollm2:135m
+	$(BIN)/pocketlm show smollm2:135m
+	$(BIN)/pocketlm run smollm2:135m "What is the capital of France? Answer in one sentence." --temperature 0 --stats
 
-test: .venv/.dev check native-test
+test: .venv/.dev check native-test models
 	$(BIN)/python -m pytest
+
+# The real models that some tests run on; without a network those tests are skipped and say so.
+models: .venv/.installed
+	$(BIN)/pocketlm pull smollm2:135m || true
+	$(BIN)/pocketlm pull gemma3:270m || true
 
 check: .venv/.dev
 	$(BIN)/ruff check .
