@@ -127,9 +127,17 @@ def _factors(source: TensorSource, name: str, dim: int) -> tuple[float, ...]:
 
 
 def hf_config(
-    family: str, fields: Fields, source: TensorSource, *, activation_key: str = "hidden_act"
+    family: str,
+    fields: Fields,
+    source: TensorSource,
+    *,
+    activation_key: str = "hidden_act",
+    rope: Rope | None = None,
 ) -> ModelConfig:
-    """The shape and rope of a config.json, which is expected to hold the class's defaults too."""
+    """The shape of a config.json, which is expected to hold the class's defaults too.
+
+    Its rope is read as well, unless the family brings it.
+    """
     hidden = fields.count("hidden_size", high=MAX_WIDTH)
     heads = fields.count("num_attention_heads", high=MAX_HEADS)
     kv_heads = fields.count("num_key_value_heads", heads, high=MAX_HEADS)
@@ -156,7 +164,7 @@ def hf_config(
         context=context,
         norm_eps=fields.number("rms_norm_eps", low=0.0, high=1.0),
         tied=tied or "output.weight" not in set(source.names()),
-        rope=hf_rope(fields, head_dim, context),
+        rope=rope or hf_rope(fields, head_dim, context),
         attention_scale=head_dim**-0.5,
         windows=(0,) * layers,
         activation=hf_activation(fields, activation_key),

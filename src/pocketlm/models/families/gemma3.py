@@ -16,7 +16,7 @@ import numpy as np
 
 from pocketlm.errors import UnsupportedError
 from pocketlm.models.blocks import Decoder
-from pocketlm.models.config import MAX_CONTEXT, MAX_LAYERS, ModelConfig
+from pocketlm.models.config import MAX_CONTEXT, MAX_HEAD_DIM, MAX_LAYERS, ModelConfig
 from pocketlm.models.family import ATTENTION_NAMES, FFN_NAMES, HEAD_NORM_NAMES, Family
 from pocketlm.models.fields import Fields
 from pocketlm.models.program import Program
@@ -75,7 +75,8 @@ def config_from_gguf(keys: Fields, source: TensorSource) -> ModelConfig:
 
 
 def config_from_hf(fields: Fields, source: TensorSource) -> ModelConfig:
-    config = hf_config("gemma3", fields, source, activation_key="hidden_activation")
+    rope, local = _hf_ropes(fields)
+    config = hf_config("gemma3", fields, source, activation_key="hidden_activation", rope=rope)
     if "attn_logit_softcapping" in fields or fields.flag("use_bidirectional_attention", False):
         raise UnsupportedError(
             "attention with capped scores or in both directions is not supported", path=fields.path
@@ -86,11 +87,9 @@ def config_from_hf(fields: Fields, source: TensorSource) -> ModelConfig:
         window = fields.count("sliding_window", low=1, high=MAX_CONTEXT)
         pattern = fields.count("sliding_window_pattern", _PATTERN, high=MAX_LAYERS)
         windows = _windows(config.layers, window, pattern)
-    rope, local = _hf_ropes(fields, config)
     scalar = fields.number("query_pre_attn_scalar", low=1e-3, high=1e6)
     return replace(
         config,
-        rope=rope,
         local_rope=local,
         windows=windows,
         attention_scale=scalar**-0.5,
@@ -100,7 +99,7 @@ def config_from_hf(fields: Fields, source: TensorSource) -> ModelConfig:
     )
 
 
-def _hf_ropes(fields: Fields, config: ModelConfig) -> tuple[Rope, Rope]:
+def _hf_ropes(fields: Fields) -> tuple[Rope, Rope]:
     """The full-attention layers' rope and the sliding ones', in the old spelling or in today's."""
 
     def one(kind: str, theta_key: str, default: float, old: Fields | None) -> Rope:
@@ -108,8 +107,10 @@ def _hf_ropes(fields: Fields, config: ModelConfig) -> tuple[Rope, Rope]:
         theta = fields.number(theta_key, default, low=1.001, high=1e12)
         values = {"rope_theta": theta, **params.values}
         params = Fields(values, fields.path, within=params.within)
-        return hf_rope(fields, config.head_dim, config.context, params=params)
+        return hf_rope(fields, head_dim, context, params=params)
 
+    head_dim = fields.count("head_dim", low=2, high=MAX_HEAD_DIM)
+    context = fields.count("max_position_embeddings", high=MAX_CONTEXT)
     nested = fields.section("rope_parameters")
     full = one("full_attention", "rope_theta", _GLOBAL_THETA, fields.section("rope_scaling"))
     return full, one("sliding_attention", "rope_local_base_freq", _LOCAL_THETA, None)
