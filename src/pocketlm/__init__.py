@@ -1,1 +1,76 @@
-"""PocketLM: one tool for the whole life of a small language model on an edge device."""
+"""PocketLM: one tool for the whole life of a small language model on an edge device.
+
+    import pocketlm
+
+    with pocketlm.load("smollm2:135m") as model:
+        print(model.chat("What is the capital of France?").text)
+
+The names in ``__all__`` are the public interface; everything is imported at its first use, so that
+``import pocketlm`` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pocketlm.api import Model, load
+    from pocketlm.engine.answer import Chunk, Completion, Stats
+    from pocketlm.engine.request import TokenLogprobs
+    from pocketlm.engine.sampling import SamplingOptions
+    from pocketlm.errors import (
+        Cancelled,
+        CapacityError,
+        IntegrityError,
+        ModelFileError,
+        NotFoundError,
+        PocketLMError,
+        RequestError,
+        SourceError,
+        UnsupportedError,
+    )
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Cancelled",
+    "CapacityError",
+    "Chunk",
+    "Completion",
+    "IntegrityError",
+    "Model",
+    "ModelFileError",
+    "NotFoundError",
+    "PocketLMError",
+    "RequestError",
+    "SamplingOptions",
+    "SourceError",
+    "Stats",
+    "TokenLogprobs",
+    "UnsupportedError",
+    "__version__",
+    "load",
+]
+
+_HOMES = {
+    "Chunk": "pocketlm.engine.answer",
+    "Completion": "pocketlm.engine.answer",
+    "Model": "pocketlm.api",
+    "SamplingOptions": "pocketlm.engine.sampling",
+    "Stats": "pocketlm.engine.answer",
+    "TokenLogprobs": "pocketlm.engine.request",
+    "load": "pocketlm.api",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module 'pocketlm' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES.get(name, "pocketlm.errors")), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

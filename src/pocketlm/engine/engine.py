@@ -67,14 +67,18 @@ class Engine:
             )
         self.runner = runner
         self.config = config
+        self._next_id = 0
+        self._clear()
+
+    def _clear(self) -> None:
+        runner = self.runner
         self.pool = BlockPool(runner.pages, runner.page_positions)
         self.scheduler = Scheduler(
             self.pool,
             step_tokens=runner.max_tokens,
             max_running=min(runner.max_sequences, runner.max_rows),
-            prefix_cache=config.prefix_cache,
+            prefix_cache=self.config.prefix_cache,
         )
-        self._next_id = 0
 
     @property
     def busy(self) -> bool:
@@ -95,7 +99,8 @@ class Engine:
         Raises RequestError for an empty prompt or an id outside the vocabulary, CapacityError for
         one that does not fit.
         """
-        self._check_ids(prompt, params)
+        self.check_ids(prompt)
+        self._check_bias(params)
         fitted = fit(prompt, params.max_tokens, self.config.context, on_overflow, keep=keep)
         request = Request(
             self._next_id,
@@ -105,7 +110,7 @@ class Engine:
             stop_ids=params.stop_ids | (frozenset() if params.ignore_eos else self.config.eos_ids),
             sampler=self._sampler(fitted.prompt, params),
             table=np.zeros(-(-fitted.max_total // self.pool.block_size), np.int32),
-            variant=self._variant(len(fitted.prompt)),
+            variant=self.variant(len(fitted.prompt)),
             decoder=decoder,
             dropped=fitted.dropped,
         )
@@ -131,6 +136,19 @@ class Engine:
         """Ends a request with "cancelled", if it has not ended. No output follows."""
         if request.status is not Status.FINISHED:
             self._finish(request, "cancelled")
+
+    def reset(self) -> list[Request]:
+        """After a step that was cut off anywhere: ends all requests with "error" and
+        forgets the cache.
+
+        Returns the requests that were ended.
+        """
+        ended = [*self.scheduler.running, *self.scheduler.waiting]
+        for request in ended:
+            request.status = Status.FINISHED
+            request.finish_reason = "error"
+        self._clear()
+        return ended
 
     def _batch(self, shares: list[Share]) -> tuple[StepBatch, list[Request]]:
         """The batch, and the requests whose logits it asks for, in order of its rows."""
@@ -182,7 +200,7 @@ class Engine:
         if len(request.tokens) >= request.max_total:
             return self._end(request, token, "length", text, logprobs)
         request.sampler.observe_output(token)
-        variant = self._variant(len(request.tokens))
+        variant = self.variant(len(request.tokens))
         if variant != request.variant:
             self.scheduler.restart(request, variant)
         return Output(request, token, text, logprobs)
@@ -205,11 +223,13 @@ class Engine:
         self.scheduler.finish(request)
         request.finish_reason = reason
 
-    def _variant(self, length: int) -> int:
+    def variant(self, length: int) -> int:
+        """The rope variant of a sequence of this length."""
         switch = self.config.rope_switch
         return int(switch is not None and length > switch)
 
-    def _check_ids(self, prompt: Sequence[int], params: SamplingParams) -> None:
+    def check_ids(self, prompt: Sequence[int]) -> None:
+        """Raises RequestError for an empty prompt or an id outside the vocabulary."""
         vocab = self.runner.vocab
         if not prompt:
             raise RequestError("the prompt is empty: it has no tokens")
@@ -218,6 +238,9 @@ class Engine:
             raise RequestError(
                 f"the prompt has token id {bad}, the vocabulary has {vocab:,} tokens"
             )
+
+    def _check_bias(self, params: SamplingParams) -> None:
+        vocab = self.runner.vocab
         for token in params.logit_bias or ():
             if token >= vocab:
                 raise RequestError(

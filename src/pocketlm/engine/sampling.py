@@ -134,8 +134,8 @@ def resolve(
 ) -> SamplingParams:
     """The caller's options over the model's generation defaults over ours.
 
-    Of ``model_defaults`` only the names of the table that say how to choose a token count; the rest
-    of a generation config is ignored, as are values of None. Raises RequestError for an option that
+    ``model_defaults`` are numbers under our names (``ModelSpec.generation``); those that do not say
+    how to choose a token are ignored, as is None anywhere. Raises RequestError for an option that
     is not known or out of range.
     """
     for name in options:
@@ -147,7 +147,7 @@ def resolve(
     for name in _MODEL_MAY_SET:
         value = (model_defaults or {}).get(name)
         if value is not None:
-            merged[name] = max(value, 0) if name == "top_k" and isinstance(value, int) else value
+            merged[name] = max(int(value), 0) if name == "top_k" else value
     own = set(merged) - set(options)
     merged.update((name, value) for name, value in options.items() if value is not None)
     try:

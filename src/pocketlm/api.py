@@ -1,0 +1,309 @@
+"""The Python interface: ``load`` a model, then chat, generate, stream, score or embed.
+
+    with pocketlm.load("smollm2:135m") as model:
+        for chunk in model.stream("What is the capital of France?"):
+            print(chunk.text, end="")
+
+Everything the command line does with a model goes through here.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Unpack
+
+from pocketlm.engine.answer import Chunk, Completion, Prompt, answer, collect
+from pocketlm.engine.build import Built, EngineOptions, KvType, MemoryPlan, build_engine
+from pocketlm.engine.context import Overflow
+from pocketlm.engine.sampling import SamplingOptions, resolve
+from pocketlm.engine.shared import SharedEngine
+from pocketlm.errors import CapacityError, RequestError
+from pocketlm.progress import ProgressCallback, silent
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from pocketlm.models import ModelConfig, ModelSpec
+    from pocketlm.text import Tokenizer
+    from pocketlm.text.template import ChatTemplate
+
+Message = Mapping[str, Any]
+"""{"role": "user", "content": "..."}: OpenAI's shape, as chat templates take it."""
+
+
+def load(
+    ref: str | Path,
+    *,
+    context: int | None = None,
+    threads: int | None = None,
+    kv: KvType = "f16",
+    sequences: int = 1,
+    progress: ProgressCallback = silent,
+) -> Model:
+    """Opens a model that is on this disk: a name in the store, a GGUF file or a model folder.
+
+    Args:
+        ref: ``smollm2:135m``, ``./model.gguf``, ``hf:ORG/REPO`` …
+        context: positions for prompt and answer together; None is the model's own, at most 4,096.
+        threads: None is the physical cores that this process may use.
+        kv: type of the KV cache: "f16", or "f32" for exactness.
+        sequences: how many answers may be under way at once, each with a whole context.
+        progress: told how far packing the weights is, in parameters.
+
+    Raises NotFoundError for a model that is not there, ModelFileError for a broken file,
+    UnsupportedError for one that PocketLM does not run, CapacityError if memory does not suffice.
+    """
+    from pocketlm.models import open_model
+
+    options = EngineOptions(context=context, threads=threads, kv=kv, sequences=sequences)
+    started = time.perf_counter()
+    spec = open_model(_locate(ref))
+    try:
+        return Model(spec, options, progress=progress, started=started)
+    except BaseException:
+        spec.close()
+        raise
+
+
+class Model:
+    """A loaded model. Any number of threads may use it; a context manager that frees its memory.
+
+    Attributes:
+        name: what the model calls itself.
+        config: the facts of its architecture.
+        tokenizer, template: its text side; template is None for a model that cannot chat.
+        context: positions for prompt and answer together.
+        threads: how many it computes with.
+        memory: bytes it takes.
+        load_s: seconds that loading took.
+    """
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        options: EngineOptions,
+        *,
+        progress: ProgressCallback = silent,
+        started: float | None = None,
+    ) -> None:
+        started = time.perf_counter() if started is None else started
+        self.name = spec.name
+        self.config: ModelConfig = spec.config
+        self.tokenizer: Tokenizer = _tokenizer(spec)
+        self.template: ChatTemplate | None = _template(spec, self.tokenizer)
+        self._defaults = spec.generation
+        built: Built = build_engine(spec, self.tokenizer.eos_ids, options, progress=progress)
+        self.context = built.context
+        self.threads = built.threads
+        self.memory: MemoryPlan = built.memory
+        self._engine: SharedEngine | None = SharedEngine(built.engine)
+        self.load_s = time.perf_counter() - started
+        spec.close()
+
+    def __enter__(self) -> Model:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Frees the weights and the cache; the model cannot be used afterwards."""
+        self._engine = None
+
+    def chat(
+        self,
+        messages: str | Sequence[Message],
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        template_options: Mapping[str, Any] | None = None,
+        on_overflow: Overflow = "error",
+        **options: Unpack[SamplingOptions],
+    ) -> Completion:
+        """The model's answer to a conversation; arguments as ``stream``."""
+        prompt = self._chat_prompt(messages, tools, template_options, on_overflow, options)
+        return collect(self._run(prompt, on_overflow, options))
+
+    def generate(
+        self, prompt: str, *, on_overflow: Overflow = "error", **options: Unpack[SamplingOptions]
+    ) -> Completion:
+        """How the model continues a plain text, without its chat template."""
+        return collect(self._run(self._plain_prompt(prompt), on_overflow, options, raw=True))
+
+    def stream(
+        self,
+        messages: str | Sequence[Message],
+        *,
+        raw: bool = False,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        template_options: Mapping[str, Any] | None = None,
+        on_overflow: Overflow = "error",
+        cancel: threading.Event | None = None,
+        **options: Unpack[SamplingOptions],
+    ) -> Iterator[Chunk]:
+        """The answer piece by piece; closing the iterator stops it.
+
+        Args:
+            messages: a conversation; a string is one message of the user.
+            raw: ``messages`` is a plain text to continue, without the chat template.
+            tools: JSON schemas of functions that the model may call.
+            template_options: further variables of the chat template, such as ``enable_thinking``.
+            on_overflow: what to do where prompt and max_tokens exceed the context: "error";
+                "stop" shortens the answer; "truncate" leaves out the oldest messages that are not
+                of the system (of a plain text: the oldest tokens) and says so in the stats.
+            cancel: ends the answer with "cancelled" when set, also while the prompt is computed.
+            options: see ``pocketlm.engine.sampling``.
+
+        Raises RequestError for bad options or messages, CapacityError for an overflow.
+        """
+        if raw:
+            if not isinstance(messages, str):
+                raise RequestError("raw=True wants a plain text, not messages")
+            prompt = self._plain_prompt(messages)
+        else:
+            prompt = self._chat_prompt(messages, tools, template_options, on_overflow, options)
+        return self._run(prompt, on_overflow, options, raw=raw, cancel=cancel)
+
+    def score(self, text: str | Sequence[int]) -> NDArray[np.float64]:
+        """Natural-log probability of every token after the first, given those before it.
+
+        text: a string (BOS is put before it if the model wants one) or token ids.
+        Returns (tokens - 1,). Perplexity is exp(-mean).
+        """
+        from pocketlm.engine.score import score
+
+        tokens = self.tokenizer.encode(text, add_special=True) if isinstance(text, str) else text
+        with self._shared.exclusive() as engine:
+            return score(engine, tokens)
+
+    def embed(self, text: str) -> NDArray[np.float32]:
+        """The mean of the final hidden states of the text's tokens, scaled to length 1. (width,)
+
+        Language models are not trained for it: good for rough likeness, not for benchmarks.
+        """
+        from pocketlm.engine.score import embed
+
+        with self._shared.exclusive() as engine:
+            return embed(engine, self.tokenizer.encode(text, add_special=True))
+
+    @property
+    def _shared(self) -> SharedEngine:
+        if self._engine is None:
+            raise RequestError(f"the model {self.name} is closed")
+        return self._engine
+
+    def _plain_prompt(self, text: str) -> Prompt:
+        tokens = self.tokenizer.encode(text, add_special=True)
+        return Prompt(tokens, keep=int(self.tokenizer.adds_bos))
+
+    def _chat_prompt(
+        self,
+        messages: str | Sequence[Message],
+        tools: Sequence[Mapping[str, Any]] | None,
+        template_options: Mapping[str, Any] | None,
+        on_overflow: Overflow,
+        options: SamplingOptions,
+    ) -> Prompt:
+        from pocketlm.text.chat import encode_chat
+
+        if self.template is None:
+            raise RequestError(
+                f"the model {self.name} has no chat template",
+                hint="It is probably a base model: give it plain text (--raw, or generate()).",
+            )
+        template, extra = self.template, dict(template_options or {})
+        whole: Sequence[Message] = (
+            [{"role": "user", "content": messages}] if isinstance(messages, str) else messages
+        )
+
+        def encode(part: Sequence[Message]) -> list[int]:
+            return encode_chat(self.tokenizer, template, part, tools=tools, **extra)
+
+        tokens = encode(whole)
+        answer = options.get("max_tokens")
+        if on_overflow != "truncate" or len(tokens) + (answer or 1) <= self.context:
+            return Prompt(tokens)
+        room = self.context - (answer or max(1, self.context // 4))
+        kept, used = whole, tokens
+        while len(used) > room:
+            kept = _without_oldest(kept, len(used), room)
+            used = encode(kept)
+        return Prompt(
+            used,
+            dropped_messages=len(whole) - len(kept),
+            dropped_tokens=len(tokens) - len(used),
+        )
+
+    def _run(
+        self,
+        prompt: Prompt,
+        on_overflow: Overflow,
+        options: SamplingOptions,
+        *,
+        raw: bool = False,
+        cancel: threading.Event | None = None,
+    ) -> Iterator[Chunk]:
+        """Queues the request at once, so that its errors come now and not at the first chunk."""
+        from pocketlm.text.stream import StreamDecoder
+
+        params = resolve(options, self._defaults)
+        decoder = StreamDecoder(self.tokenizer, params.stop, continuation=raw)
+        chunks = answer(self._shared, prompt, params, decoder, on_overflow, cancel)
+        next(chunks)
+        return chunks
+
+
+def _without_oldest(messages: Sequence[Message], used: int, room: int) -> Sequence[Message]:
+    """The conversation without its oldest turn: all up to the next message of the user.
+
+    System messages and the last message stay. Raises CapacityError when nothing else is left.
+    """
+    first = next((i for i, m in enumerate(messages) if m.get("role") != "system"), len(messages))
+    end = first + 1
+    while end < len(messages) - 1 and messages[end].get("role") != "user":
+        end += 1
+    if end >= len(messages):
+        raise CapacityError(
+            f"the last message makes a prompt of {used:,} tokens, but {room:,} are left for it",
+            hint="Shorten it, lower max_tokens or load the model with a larger context.",
+        )
+    return [*messages[:first], *messages[end:]]
+
+
+def _locate(ref: str | Path) -> Path:
+    """The file or folder that a ref names: a path that exists, else a model in the store."""
+    path = Path(ref).expanduser()
+    if path.exists():
+        return path
+    from pocketlm.settings import Settings
+    from pocketlm.store import Store
+
+    return Store(Settings.from_environment().home).resolve(str(ref)).path
+
+
+def _tokenizer(spec: ModelSpec) -> Tokenizer:
+    from pocketlm.text import Tokenizer
+
+    source = spec.tokenizer_source
+    if isinstance(source, Path):
+        return Tokenizer.from_folder(source)
+    return Tokenizer.from_gguf(source, spec.architecture)
+
+
+def _template(spec: ModelSpec, tokenizer: Tokenizer) -> ChatTemplate | None:
+    from pocketlm.text.template import ChatTemplate
+
+    sources = {"default": spec.chat_template} if spec.chat_template else {}
+    try:
+        return ChatTemplate.for_model(tokenizer, sources)
+    except RequestError:
+        return None

@@ -1,0 +1,114 @@
+"""One engine for several threads, without a thread of its own.
+
+Whoever waits for an output and finds the engine at rest takes the next step, for everybody; the
+others find their outputs in their inboxes. So a single caller pays for no hand-over, and many
+callers are batched.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from pocketlm.engine.context import Overflow
+from pocketlm.engine.engine import Engine, Output
+from pocketlm.engine.request import Decoder, Request
+from pocketlm.engine.sampling import SamplingParams
+
+
+class SharedEngine:
+    """Thread-safe access to an engine."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._turn = threading.Condition()
+        self._taken = False  # somebody is inside the engine
+        self._wanting = 0  # threads that wait for something else than a step; they go first
+        self._inboxes: dict[int, deque[Output]] = {}
+
+    @contextmanager
+    def exclusive(self) -> Iterator[Engine]:
+        """The engine, with nobody else inside it and no step under way."""
+        with self._turn:
+            self._wanting += 1
+            try:
+                while self._taken:
+                    self._turn.wait()
+            finally:
+                self._wanting -= 1
+            self._taken = True
+        try:
+            yield self._engine
+        finally:
+            self._leave()
+
+    def submit(
+        self,
+        prompt: Sequence[int],
+        params: SamplingParams,
+        *,
+        decoder: Decoder | None = None,
+        on_overflow: Overflow = "error",
+        keep: int = 0,
+    ) -> Request:
+        """``Engine.add``. The caller reads ``outputs`` and calls ``release`` in the end."""
+        with self.exclusive() as engine:
+            request = engine.add(
+                prompt, params, decoder=decoder, on_overflow=on_overflow, keep=keep
+            )
+            self._inboxes[request.id] = deque()
+            return request
+
+    def outputs(self, request: Request, cancel: threading.Event | None = None) -> Iterator[Output]:
+        """What a submitted request brings, to its end.
+
+        Where ``cancel`` is set, that is an output with the finish reason "cancelled", after the
+        step that is under way. An error of the runner is raised in the thread whose step it was,
+        and ends all other requests with "error".
+        """
+        inbox = self._inboxes[request.id]
+        while request.finish_reason is None or inbox:
+            if cancel is not None and cancel.is_set():
+                with self.exclusive() as engine:
+                    engine.abort(request)
+                yield Output(request, None, "", finish_reason=request.finish_reason)
+                return
+            if inbox:
+                yield inbox.popleft()
+            else:
+                self._step(inbox)
+
+    def release(self, request: Request) -> None:
+        """The caller has read enough: aborts what is not finished."""
+        with self.exclusive() as engine:
+            engine.abort(request)
+            del self._inboxes[request.id]
+
+    def _step(self, inbox: deque[Output]) -> None:
+        """Takes a step, or waits until another thread has taken one."""
+        with self._turn:
+            if self._taken or self._wanting:
+                self._turn.wait()
+            if inbox or self._taken or self._wanting:
+                return
+            self._taken = True
+        try:
+            for output in self._engine.step():
+                self._inboxes[output.request.id].append(output)
+        except BaseException as error:
+            # Also a keyboard interrupt, which may have struck anywhere in the bookkeeping.
+            for request in self._engine.reset():
+                failure = RuntimeError(f"a step failed for another request: {error!r}")
+                self._inboxes[request.id].append(
+                    Output(request, None, "", finish_reason="error", error=failure)
+                )
+            raise
+        finally:
+            self._leave()
+
+    def _leave(self) -> None:
+        with self._turn:
+            self._taken = False
+            self._turn.notify_all()
