@@ -1,0 +1,25 @@
+"""The GGUF file format: reading, writing, block types. The lowest floor above the native core."""
+
+from pocketlm.gguf.metadata import Value
+from pocketlm.gguf.reader import GGUFFile
+from pocketlm.gguf.tensors import TensorInfo
+from pocketlm.gguf.types import (
+    BlockType,
+    block_bytes,
+    block_elements,
+    decodable,
+    dequantize,
+    tensor_nbytes,
+)
+
+__all__ = [
+    "BlockType",
+    "GGUFFile",
+    "TensorInfo",
+    "Value",
+    "block_bytes",
+    "block_elements",
+    "decodable",
+    "dequantize",
+    "tensor_nbytes",
+]
