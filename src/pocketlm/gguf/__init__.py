@@ -11,10 +11,12 @@ from pocketlm.gguf.types import (
     dequantize,
     tensor_nbytes,
 )
+from pocketlm.gguf.writer import TensorData, write_gguf
 
 __all__ = [
     "BlockType",
     "GGUFFile",
+    "TensorData",
     "TensorInfo",
     "Value",
     "block_bytes",
@@ -22,4 +24,5 @@ __all__ = [
     "decodable",
     "dequantize",
     "tensor_nbytes",
+    "write_gguf",
 ]

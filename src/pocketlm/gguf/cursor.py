@@ -1,13 +1,15 @@
 """Reading little-endian fields from a buffer that nobody trusts.
 
 Every read says what it reads, so that an error can name the field and its byte offset, and checks
-the bytes left before it touches or allocates anything. The reader's floor; knows nothing of GGUF.
+the bytes left before it touches or allocates anything. Under `reader`, `metadata` and
+`tensors`, which know the format; this knows only numbers and strings.
 """
 
 from __future__ import annotations
 
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +31,7 @@ class Cursor:
 
     def __init__(self, buffer: npt.NDArray[np.uint8], path: Path) -> None:
         self.array = buffer
-        self.view = memoryview(buffer)
+        self.view = buffer.data
         self.size = buffer.size
         self.path = path
         self.offset = 0
@@ -79,7 +81,8 @@ class Cursor:
             raise self.error(f"{what} is {count:,}, more than the limit of {limit:,}", at=at)
         if count * each > self.left():
             raise self.error(
-                f"{what} is {count:,}, but the {self.left():,} bytes left hold at most {self.left() // each:,}",
+                f"{what} is {count:,}, but the {self.left():,} bytes left "
+                f"hold at most {self.left() // each:,}",
                 at=at,
                 hint="The file is probably incomplete.",
             )
@@ -108,9 +111,7 @@ class Cursor:
             raise self.error(f"{what} has a string that is not UTF-8", at=at) from error
         return values
 
-    def numbers(
-        self, dtype: np.dtype[np.generic], count: int, what: str
-    ) -> npt.NDArray[np.generic]:
+    def numbers(self, dtype: np.dtype[Any], count: int, what: str) -> npt.NDArray[Any]:
         """`count` numbers in a row, copied: fields of a file have no alignment."""
         nbytes = count * dtype.itemsize
         self.need(nbytes, what)

@@ -92,7 +92,7 @@ class Float64(float):
 
 
 # type: (struct format, numpy dtype), both little-endian
-_NUMBERS = {
+_NUMBERS: dict[ValueType, tuple[struct.Struct, np.dtype[Any]]] = {
     ValueType.UINT8: (struct.Struct("<B"), np.dtype("<u1")),
     ValueType.INT8: (struct.Struct("<b"), np.dtype("<i1")),
     ValueType.UINT16: (struct.Struct("<H"), np.dtype("<u2")),
@@ -266,5 +266,5 @@ def _encode_value(value: Value) -> bytes:
         if element is None or value.ndim != 1:
             raise RequestError(f"GGUF has no array of {value.dtype} in {value.ndim} dimensions")
         head += struct.pack("<IQ", element, value.size)
-        return head + value.astype(_NUMBERS[element][1]).tobytes()
+        return bytes(head + value.astype(_NUMBERS[element][1]).tobytes())
     return head + _NUMBERS[type][0].pack(value)

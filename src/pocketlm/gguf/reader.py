@@ -15,7 +15,7 @@ import mmap
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 
@@ -31,6 +31,13 @@ from pocketlm.errors import (
 )
 from pocketlm.gguf.cursor import Cursor
 from pocketlm.gguf.metadata import MAX_KEYS, SMALLEST_ENTRY, Value, read_metadata
+from pocketlm.gguf.split import (
+    check_member,
+    check_total,
+    split_count,
+    split_paths,
+    without_split_keys,
+)
 from pocketlm.gguf.tensors import (
     MAX_TENSORS,
     SMALLEST_INFO,
@@ -73,11 +80,15 @@ class GGUFFile:
 
     def __init__(self, parts: list[Part]) -> None:
         first = parts[0]
+        metadata, tensors = dict(first.metadata), dict(first.tensors)
+        if len(parts) > 1:
+            metadata = without_split_keys(metadata)
+            tensors = _joined(parts)
         self.path = first.path
         self.version = first.version
         self.alignment = first.alignment
-        self.metadata: Mapping[str, Value] = MappingProxyType(dict(first.metadata))
-        self.tensors: Mapping[str, TensorInfo] = MappingProxyType(dict(first.tensors))
+        self.metadata: Mapping[str, Value] = MappingProxyType(metadata)
+        self.tensors: Mapping[str, TensorInfo] = MappingProxyType(tensors)
         self._buffers: list[npt.NDArray[np.uint8]] | None = [part.buffer for part in parts]
 
     @classmethod
@@ -90,12 +101,19 @@ class GGUFFile:
             UnsupportedError: big-endian, a version or a block type that we do not read.
         """
         path = Path(path)
-        return cls([parse_part(map_file(path), path)])
+        part = parse_part(map_file(path), path)
+        count = split_count(part.metadata, path)
+        return cls([part] if count == 1 else _open_set(path, count))
 
     @classmethod
     def parse(cls, buffer: bytes | npt.NDArray[np.uint8], path: Path | None = None) -> GGUFFile:
-        """The same for one file's bytes in memory; `path` is for errors."""
-        return cls([parse_part(np.frombuffer(buffer, np.uint8), path or IN_MEMORY)])
+        """The same for a whole model's bytes in memory; `path` is for errors."""
+        path = path or IN_MEMORY
+        part = parse_part(np.frombuffer(buffer, np.uint8), path)
+        count = split_count(part.metadata, path)
+        if count > 1:
+            raise UnsupportedError(f"the bytes are one of {count} files of a model", path=path)
+        return cls([part])
 
     def tensor_bytes(self, name: str) -> npt.NDArray[np.uint8]:
         """A tensor's stored bytes, shape (nbytes,): a read-only view of the map.
@@ -142,25 +160,46 @@ class GGUFFile:
         self.close()
 
 
+def _open_set(path: Path, count: int) -> list[Part]:
+    parts = []
+    for number, member in enumerate(split_paths(path, count)):
+        try:
+            part = parse_part(map_file(member), member)
+        except NotFoundError as error:
+            raise ModelFileError(
+                f"file {number + 1} of {count} of the model is missing",
+                path=member,
+                hint="All files of a split model must lie in one folder.",
+            ) from error
+        check_member(part.metadata, number, count, member)
+        parts.append(part)
+    return parts
+
+
+def _joined(parts: list[Part]) -> dict[str, TensorInfo]:
+    tensors: dict[str, TensorInfo] = {}
+    for number, part in enumerate(parts):
+        for name, info in part.tensors.items():
+            if name in tensors:
+                raise ModelFileError(f"tensor {name!r} is in two files of the set", path=part.path)
+            tensors[name] = replace(info, part=number)
+    check_total(parts[0].metadata, len(tensors), parts[0].path)
+    return tensors
+
+
 def map_file(path: Path) -> npt.NDArray[np.uint8]:
     """A file's bytes as a read-only array over a memory map, unmapped with the last view of it."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        if not stat.S_ISREG(path.stat().st_mode):  # asked first: opening a pipe would wait
+            raise ModelFileError("not a regular file, expected a GGUF file", path=path)
+        with path.open("rb") as file:
+            if not os.fstat(file.fileno()).st_size:
+                raise ModelFileError("the file is empty", path=path, offset=0)
+            return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise NotFoundError("there is no such file", path=path) from error
     except OSError as error:
-        raise SourceError(f"cannot open the file: {error.strerror}", path=path) from error
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise ModelFileError("not a regular file, expected a GGUF file", path=path)
-        if status.st_size == 0:
-            raise ModelFileError("the file is empty", path=path, offset=0)
-        return np.frombuffer(mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ), np.uint8)
-    except OSError as error:
-        raise SourceError(f"cannot map the file: {error.strerror}", path=path) from error
-    finally:
-        os.close(descriptor)
+        raise SourceError(f"cannot read the file: {error.strerror}", path=path) from error
 
 
 def parse_part(buffer: npt.NDArray[np.uint8], path: Path) -> Part:

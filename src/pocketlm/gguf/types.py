@@ -1,8 +1,9 @@
 """The block types of GGUF tensors: their ids, their sizes, and their weights as float32.
 
-The ground of the gguf floor. A tensor's weights are stored in blocks along the fastest dimension: `block_elements`
-weights take `block_bytes` bytes. Ids and layouts: `ggml.h` and `ggml-common.h` of ggml. The arithmetic of decoding is
-native (`native/formats/decode.cc`); a type that has no decoder can still be listed and copied.
+The ground of the gguf floor. A tensor's weights are stored in blocks along the fastest dimension:
+`block_elements` weights take `block_bytes` bytes. Ids and layouts: `ggml.h` and `ggml-common.h` of
+ggml. The arithmetic of decoding is native (`native/formats/decode.cc`); a tensor of a type that has
+no decoder can still be listed and copied.
 """
 
 from __future__ import annotations
@@ -98,8 +99,23 @@ _SIZES: dict[BlockType, tuple[int, int]] = {
 }
 
 _NATIVE = frozenset(
-    BlockType[name]
-    for name in "F32 F16 BF16 Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q2_K Q3_K Q4_K Q5_K Q6_K TQ1_0 TQ2_0".split()
+    {
+        BlockType.F32,
+        BlockType.F16,
+        BlockType.BF16,
+        BlockType.Q4_0,
+        BlockType.Q4_1,
+        BlockType.Q5_0,
+        BlockType.Q5_1,
+        BlockType.Q8_0,
+        BlockType.Q2_K,
+        BlockType.Q3_K,
+        BlockType.Q4_K,
+        BlockType.Q5_K,
+        BlockType.Q6_K,
+        BlockType.TQ1_0,
+        BlockType.TQ2_0,
+    }
 )
 _NUMPY = {
     BlockType.I8: "<i1",
@@ -109,7 +125,7 @@ _NUMPY = {
     BlockType.F64: "<f8",
 }
 
-# Ids that other programs have given away: the file may be sound, but the layout is not ours to guess.
+# Ids that other programs gave away: such a file may be sound, but its layout is not ours to guess.
 _FOREIGN = {
     **dict.fromkeys((4, 5, 31, 32, 33, 37, 38), "a type that ggml has removed"),
     36: "I2_S of the bitnet.cpp fork (IQ4_NL_4_4 in old files)",
@@ -158,7 +174,8 @@ def tensor_nbytes(type: BlockType, shape: Sequence[int]) -> int:
         raise RequestError(f"shape {tuple(shape)} has no weights")
     if shape[-1] % elements:
         raise RequestError(
-            f"a row of {shape[-1]} weights is not a whole number of {type.name} blocks of {elements}"
+            f"a row of {shape[-1]} weights is not a whole number of {type.name} blocks "
+            f"of {elements}"
         )
     return math.prod(shape) // elements * nbytes
 
