@@ -6,21 +6,16 @@ converter writes it. The bound is the contract's: max |Δlogit| <= 2e-4 with flo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from pocketlm.models import open_model
-from pocketlm.models.program import lower
-from pocketlm.models.spec import ModelSpec
 
-from .native import NativeSequence
-from .reference import ReferenceExecutor, ReferenceWeights
+from .conftest import Run
 from .tiny import (
     TINY,
     Tiny,
@@ -31,21 +26,12 @@ from .tiny import (
     write_tiny_gguf,
 )
 
-pytestmark = pytest.mark.oracle
+pytestmark = [pytest.mark.oracle, pytest.mark.usefixtures("quiet_torch")]
 
 BOUND = 2e-4
 GGUF_NAMES = [name for name, make in TINY.items() if make().arch]
 
 Array = np.ndarray[Any, np.dtype[Any]]
-Run = Callable[[ModelSpec, Array], Array]
-
-
-@pytest.fixture(autouse=True)
-def one_torch_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @cache
@@ -57,27 +43,6 @@ def model_of(name: str) -> tuple[Tiny, Any]:
 @cache
 def expected(name: str, length: int) -> Array:
     return logits_of(model_of(name)[1], random_tokens(length))
-
-
-def variant_of(spec: ModelSpec, length: int) -> int:
-    """The whole-sequence rule of longrope."""
-    return int(spec.config.rope_switch is not None and length > spec.config.rope_switch)
-
-
-def run_reference(spec: ModelSpec, tokens: Array) -> Array:
-    executor = ReferenceExecutor()
-    lower(spec.program, ReferenceWeights(spec), executor)  # type: ignore[arg-type]
-    return executor.run(tokens, variant=variant_of(spec, len(tokens)))
-
-
-def run_native(spec: ModelSpec, tokens: Array) -> Array:
-    sequence = NativeSequence(spec, variant=variant_of(spec, len(tokens)))
-    return sequence.feed(tokens)
-
-
-@pytest.fixture(params=["reference", "native"])
-def run(request: pytest.FixtureRequest) -> Run:
-    return {"reference": run_reference, "native": run_native}[request.param]
 
 
 @pytest.mark.parametrize("name", TINY)

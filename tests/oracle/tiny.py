@@ -1,8 +1,8 @@
 """Tiny random transformers models, one for every switch of every family, and their GGUF twins.
 
 The defaults of transformers' own test models would miss what goes wrong in practice, so here heads
-outnumber KV heads, the head size is not hidden / heads, norms and biases are random, widths are odd,
-and a few hundred tokens cross every window and every rope boundary.
+outnumber KV heads, the head size is not hidden / heads, norms and biases are random, widths are
+odd, and a few hundred tokens cross every window and every rope boundary.
 """
 
 from __future__ import annotations

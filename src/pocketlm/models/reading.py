@@ -56,9 +56,9 @@ def gguf_config(family: str, keys: Fields, source: TensorSource) -> ModelConfig:
         raise UnsupportedError(
             f"'{keys.name('attention.value_length')}' differs from the key length", path=keys.path
         )
-    vocab = source.shape("token_embd.weight")[0]
-    if not 1 <= vocab <= MAX_VOCABULARY:
-        raise ModelFileError(f"'token_embd.weight' has {vocab:,} rows", path=keys.path)
+    embedding = source.shape("token_embd.weight")
+    if len(embedding) != 2 or not 1 <= embedding[0] <= MAX_VOCABULARY:
+        raise ModelFileError(f"'token_embd.weight' has the shape {embedding}", path=keys.path)
     layers = keys.count("block_count", high=MAX_LAYERS)
     context = keys.count("context_length", high=MAX_CONTEXT)
     rotary = keys.count("rope.dimension_count", head_dim, low=2, high=MAX_HEAD_DIM)
@@ -72,7 +72,7 @@ def gguf_config(family: str, keys: Fields, source: TensorSource) -> ModelConfig:
         kv_heads=kv_heads,
         head_dim=head_dim,
         ffn=keys.count("feed_forward_length", high=MAX_WIDTH),
-        vocab=vocab,
+        vocab=embedding[0],
         context=context,
         norm_eps=keys.number("attention.layer_norm_rms_epsilon", low=0.0, high=1.0),
         tied="output.weight" not in set(source.names()),
@@ -101,19 +101,19 @@ def gguf_rope(keys: Fields, source: TensorSource, dim: int, context: int) -> Rop
         return Rope(theta, dim, Divisors(_factors(source, "rope_freqs.weight", dim)))
     if kind == "none":
         return Rope(theta, dim)
+    if kind not in ("linear", "yarn"):
+        raise _unknown_rope(keys.name("rope.scaling.type"), kind, keys.path)
     key = "rope.scaling.factor" if "rope.scaling.factor" in keys else "rope.scale_linear"
     factor = keys.number(key, **_FACTOR)
     if kind == "linear":
         return Rope(theta, dim, Linear(factor))
-    if kind == "yarn":
-        yarn = Yarn(
-            factor,
-            keys.count("rope.scaling.original_context_length", low=2, high=MAX_CONTEXT),
-            keys.number("rope.scaling.yarn_beta_fast", 32.0, **_FACTOR),
-            keys.number("rope.scaling.yarn_beta_slow", 1.0, **_FACTOR),
-        )
-        return Rope(theta, dim, yarn, (attention or 1.0) * yarn_attention_factor(factor))
-    raise _unknown_rope(keys.name("rope.scaling.type"), kind, keys.path)
+    yarn = Yarn(
+        factor,
+        keys.count("rope.scaling.original_context_length", low=2, high=MAX_CONTEXT),
+        keys.number("rope.scaling.yarn_beta_fast", 32.0, **_FACTOR),
+        keys.number("rope.scaling.yarn_beta_slow", 1.0, **_FACTOR),
+    )
+    return Rope(theta, dim, yarn, (attention or 1.0) * yarn_attention_factor(factor))
 
 
 def _factors(source: TensorSource, name: str, dim: int) -> tuple[float, ...]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pocketlm.errors import ModelFileError, UnsupportedError
+from pocketlm.errors import ModelFileError, NotFoundError, UnsupportedError
 from pocketlm.gguf import GGUFFile
 from pocketlm.models.config import ModelConfig
 from pocketlm.models.families import FAMILIES
@@ -67,6 +67,7 @@ def open_model(path: Path) -> ModelSpec:
     """Opens a .gguf file or a safetensors folder.
 
     Raises:
+        NotFoundError: there is nothing at the path.
         ModelFileError: a file breaks its format or contradicts itself; the message names the key or
             tensor.
         UnsupportedError: a model that PocketLM does not run.
@@ -75,7 +76,7 @@ def open_model(path: Path) -> ModelSpec:
     if path.is_dir():
         return _open_folder(path)
     if not path.is_file():
-        raise ModelFileError("no such file or folder", path=path)
+        raise NotFoundError("there is no such file or folder", path=path)
     return _open_gguf(path)
 
 

@@ -1,0 +1,101 @@
+"""Tiny BitNet folders in each form that checkpoints keep their weights, and what each one means.
+
+transformers' own loader of packed checkpoints wants accelerate, so the model is put together here
+from the same class that the loader would use, AutoBitLinear, and the files are written by hand.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from safetensors.torch import save_file
+
+from .tiny import VOCAB, random_model
+
+with warnings.catch_warnings():  # of torch.jit, which this import passes by
+    warnings.simplefilter("ignore", DeprecationWarning)
+    from transformers.integrations.bitnet import AutoBitLinear, pack_weights
+
+# 256 columns are one block of the packed form
+CONFIG: dict[str, Any] = {
+    "vocab_size": VOCAB,
+    "hidden_size": 256,
+    "intermediate_size": 512,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 512,
+    "tie_word_embeddings": True,
+    "pad_token_id": None,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+
+
+def _is_bit_linear(name: str) -> bool:
+    return name.endswith("_proj.weight")
+
+
+def write_online(folder: Path, dtype: torch.dtype) -> Any:
+    """Float weights that are rounded to ternary on load, in the checkpoint's dtype."""
+    model = random_model(transformers.BitNetConfig(**CONFIG))
+    tensors = {n: p.to(dtype) for n, p in model.state_dict().items() if n != "lm_head.weight"}
+    _write(folder, tensors, linear_class="autobitlinear", quantization_mode="online")
+    meant = {}
+    for name, value in tensors.items():
+        if _is_bit_linear(name):
+            mean = value.float().abs().mean().clamp(min=1e-5)
+            value = ((value.float() / mean).round().clamp(-1, 1) * mean).to(dtype)
+        meant[name] = value
+    return _with_bit_linears(model, meant, dict.fromkeys(meant, 1.0))
+
+
+def write_packed(folder: Path, *, inverse: bool) -> Any:
+    """Codes in quarters and a bfloat16 scale, which multiplies or (``inverse``) divides."""
+    model = random_model(transformers.BitNetConfig(**CONFIG))
+    stored, meant, scales = {}, {}, {}
+    for name, value in model.state_dict().items():
+        if name == "lm_head.weight":
+            continue
+        stored[name] = meant[name] = value.to(torch.bfloat16)
+        if _is_bit_linear(name):
+            mean = value.abs().mean()
+            codes = (value / mean).round().clamp(-1, 1)
+            scale = (1 / mean if inverse else mean).to(torch.bfloat16)
+            meant[name], scales[name] = codes, float(1 / scale.float() if inverse else scale)
+            stored[name] = pack_weights(codes.clone())
+            stored[f"{name}_scale"] = scale[None]
+    linear_class = "bitlinear" if inverse else "autobitlinear"
+    _write(folder, stored, linear_class=linear_class, quantization_mode="offline")
+    return _with_bit_linears(model, meant, scales)
+
+
+def _write(folder: Path, tensors: dict[str, torch.Tensor], **how: str) -> None:
+    save_file({n: t.contiguous() for n, t in tensors.items()}, folder / "model.safetensors")
+    config = {"architectures": ["BitNetForCausalLM"], "hidden_act": "relu2", **CONFIG}
+    config["quantization_config"] = {"quant_method": "bitnet", **how}
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def _with_bit_linears(
+    model: Any, weights: dict[str, torch.Tensor], scales: dict[str, float]
+) -> Any:
+    """The model with these weights, its linear layers replaced by offline AutoBitLinears."""
+    with torch.no_grad():
+        for name, value in weights.items():
+            model.get_parameter(name).copy_(value.float())
+    for name, scale in scales.items():
+        if not _is_bit_linear(name):
+            continue
+        stem = name.removesuffix(".weight")
+        linear = model.get_submodule(stem)
+        quantized = AutoBitLinear(linear.in_features, linear.out_features, bias=False)
+        quantized.weight = linear.weight
+        quantized.weight_scale = torch.tensor([scale])
+        model.set_submodule(stem, quantized)
+    return model
