@@ -322,7 +322,8 @@ TEMPLATES = {
     "thinking": (
         "{%- set ns = namespace(last=0) %}\n"
         "{%- for message in messages[::-1] %}\n"
-        "  {%- if message.role == 'user' %}{%- set ns.last = loop.index0 %}{%- break %}{% endif %}\n"
+        "  {%- if message.role == 'user' %}{%- set ns.last = loop.index0 %}"
+        "{%- break %}{% endif %}\n"
         "{%- endfor %}\n"
         "{%- for message in messages %}\n"
         "  {%- if '</think>' in message.content %}\n"

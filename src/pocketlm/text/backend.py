@@ -28,18 +28,20 @@ def build_guard(field: str) -> Iterator[None]:
 
 
 @contextmanager
-def encode_guard(length: int) -> Iterator[None]:
-    """Turns a failure to encode a text of `length` characters into a RequestError."""
+def encode_guard(text: str) -> Iterator[None]:
+    """Turns a failure to encode `text` into a RequestError."""
     try:
         yield
-    except UnicodeEncodeError as error:
-        raise RequestError(
-            f"the text has a lone surrogate at character {error.start:,}: not valid Unicode"
-        ) from error
     except BaseException as error:
-        if isinstance(error, Exception) or _is_panic(error):
+        if not (isinstance(error, Exception) or _is_panic(error)):
+            raise
+        try:
+            text.encode()
+        except UnicodeEncodeError as surrogate:
             raise RequestError(
-                f"a text of {length:,} characters cannot be tokenized: {error}",
-                hint="Split it into shorter texts.",
-            ) from error
-        raise
+                f"the text has a lone surrogate at character {surrogate.start:,}: not valid Unicode"
+            ) from surrogate
+        raise RequestError(
+            f"a text of {len(text):,} characters cannot be tokenized: {error}",
+            hint="Split it into shorter texts.",
+        ) from error

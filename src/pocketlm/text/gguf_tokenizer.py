@@ -128,8 +128,10 @@ def _set_space_rules(
         steps += [normalizers.Prepend(_SPACE), normalizers.Replace(" ", _SPACE)]
     else:
         scheme = "first" if prefix else "never"
+        if prefix and file.remove_extra_whitespaces:
+            scheme = "always"  # "first" looks at the place in the text as it was before trimming
         backend.pre_tokenizer = pre_tokenizers.Metaspace(_SPACE, scheme, split=False)
-        if prefix:
+        if scheme == "first":
             continuation = pre_tokenizers.Metaspace(_SPACE, "never", split=False)
     if steps:
         backend.normalizer = normalizers.Sequence(steps)

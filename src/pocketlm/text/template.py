@@ -148,7 +148,7 @@ class ChatTemplate:
             raise ModelFileError(f"the chat template does what it may not: {error}") from error
         except jinja2.TemplateSyntaxError as error:
             raise ModelFileError(f"the chat template is not valid jinja2: {error}") from error
-        except (jinja2.TemplateError, RecursionError, MemoryError) as error:
+        except (jinja2.TemplateError, RecursionError, MemoryError, OverflowError) as error:
             raise ModelFileError(
                 f"the chat template fails: {error or type(error).__name__}"
             ) from error

@@ -2,17 +2,18 @@
 
 A chat template is code from a model file, so it runs in jinja2's immutable sandbox and on a
 budget: loops, joined strings and repeated strings are charged, and a template that spends more than
-any real one needs is stopped. Dialect (transformers, utils/chat_template_utils.py): trimmed blocks, loop
-controls, `tojson` without HTML escapes, `raise_exception`, `strftime_now`, `{% generation %}`.
+any real one needs is stopped. Dialect (transformers, utils/chat_template_utils.py): trimmed blocks,
+loop controls, `tojson` without HTML escapes, `raise_exception`, `strftime_now`, `{% generation %}`.
 Imported by `template` when the first template is compiled.
 """
 
 from __future__ import annotations
 
 import datetime
+import functools
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
 from typing import Any
 
@@ -32,6 +33,9 @@ _ITERATION_COST = 1_000
 
 #: Characters that one string may have, the rendered prompt included.
 MAX_CHARS = 32_000_000
+
+# A format's width or precision of seven digits, or one that is an argument.
+_WIDTH = re.compile(r"\d{7}|%[^%]*\*|\{[^{}]*:[^{}]*\{")
 
 _spent: ContextVar[int] = ContextVar("template_budget_spent", default=0)
 
@@ -60,6 +64,27 @@ def _charge_text(length: int) -> None:
     if length > MAX_CHARS:
         raise BudgetError(f"the template builds a text of more than {MAX_CHARS:,} characters")
     _charge(length)
+
+
+def _limit_widths(values: Iterable[object]) -> None:
+    """Refuse numbers that a string function would take as a width."""
+    for value in values:
+        if isinstance(value, int) and value > MAX_CHARS:
+            raise BudgetError(f"the template asks for a text {value:,} wide")
+
+
+def _limited(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The filter `function`, its numbers limited and its result charged."""
+
+    @functools.wraps(function)  # keeps the mark that says what else jinja2 passes
+    def limited(*args: Any, **kwargs: Any) -> Any:
+        _limit_widths((*args, *kwargs.values()))
+        result = function(*args, **kwargs)
+        if isinstance(result, str | list):
+            _charge_text(len(result))
+        return result
+
+    return limited
 
 
 def _join(parts: Iterable[str]) -> str:
@@ -145,6 +170,9 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
             lstrip_blocks=True,
             extensions=[_GenerationTag, jinja2.ext.loopcontrols],
         )
+        for name, function in self.filters.items():
+            self.filters[name] = _limited(function)
+        self.globals.pop("lipsum", None)  # filler text of any length; no template needs it
         self.filters["tojson"] = _tojson
         self.filters["_metered"] = _metered
         self.filters["_joined"] = lambda parts: _join(map(str, parts))
@@ -174,15 +202,17 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
         elif operator == "**":
             if isinstance(left, int) and isinstance(right, int):
                 _charge_text(left.bit_length() * max(right, 0))
-        elif isinstance(left, str) and re.search(r"\d{6}|\*", left):
-            raise SecurityError("a format width of a million or one given as an argument")
+        elif isinstance(left, str) and _WIDTH.search(left):
+            raise BudgetError("the template formats with a width of a million or more")
         return super().call_binop(context, operator, left, right)
 
     def call(self, context: Context, obj: Any, *args: Any, **kwargs: Any) -> Any:
-        if isinstance(getattr(obj, "__self__", None), str):
-            for value in (*args, *kwargs.values()):
-                if isinstance(value, int) and value > MAX_CHARS:
-                    raise BudgetError(f"a string method was given a width of {value:,}")
+        method = getattr(obj, "__wrapped__", obj)  # the sandbox wraps str.format
+        text = getattr(method, "__self__", None)
+        if isinstance(text, str):
+            _limit_widths((*args, *kwargs.values()))
+            if method.__name__ in ("format", "format_map") and _WIDTH.search(text):
+                raise BudgetError("the template formats with a width of a million or more")
         result = super().call(context, obj, *args, **kwargs)
         if isinstance(result, str):
             _charge_text(len(result))

@@ -114,7 +114,7 @@ class Tokenizer:
         """Where control tokens are spelled out in `text`: (start, end, id), leftmost longest."""
         if not self.special_ids:
             return []
-        with encode_guard(len(text)):
+        with encode_guard(text):
             found = self._matcher.encode(text, add_special_tokens=False)
         ids = self._ids_by_text
         return [
@@ -126,7 +126,7 @@ class Tokenizer:
         if not isinstance(text, str):
             raise RequestError(f"the text to tokenize is a {type(text).__name__}, not a string")
         swap = self._continuation is not None and not first
-        with self._lock, encode_guard(len(text)):
+        with self._lock, encode_guard(text):
             self._backend.encode_special_tokens = not parse_special
             if not swap:
                 return self._backend.encode(text, add_special_tokens=False).ids
