@@ -44,16 +44,18 @@ inline constexpr int64_t kAttentionTile = 16;
 
 // Softmax state of one query: max m, sum l, then acc[head_dim]; a fresh one has m = -inf, l = 0, acc = 0.
 inline constexpr int64_t attention_state_floats(int64_t head_dim) { return head_dim + 2; }
-// Scratch of one attend call, floats.
+// Scratch of one attend call, floats: per query its scores, values (head_dim padded to whole vectors), max and sum, and
+// one page of K and of V in f32.
 inline constexpr int64_t attention_scratch_floats(int64_t head_dim, int64_t group) {
-  return kAttentionTile * group * (kPartition + attention_state_floats(head_dim)) + 2 * kPage * head_dim;
+  const int64_t padded = (head_dim + 15) / 16 * 16;
+  return kAttentionTile * group * (kPartition + padded + 2) + 2 * kPage * padded;
 }
 
 struct Kernels {
   const char* name;
 
   // --- activations -------------------------------------------------------------------------------------------
-  // x[cols] -> the bytes of a QuantizedRow. cols is a multiple of 32. Rounds half to even.
+  // x[cols] -> cols / 32 QuantizedBlocks. cols is a multiple of 32. Rounds half to even.
   void (*quantize_row)(const float* x, int64_t cols, bool per_row, std::byte* out);
   // x[cols] -> round(x * 127 / max|x|) clamped to [-128, 127], divided by (127 / max|x|): BitNet's activations,
   // for weights that are kept in floats. max|x| is at least 1e-5. In place allowed.

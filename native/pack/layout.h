@@ -68,7 +68,8 @@ struct PackedMatrix {
   size_t panel_bytes = 0;    // distance between panels, a multiple of 64
   Buffer data;
 
-  const std::byte* panel(int64_t i) const { return data.data() + size_t(i) * panel_bytes; }
+  const std::byte* panel(int64_t i) const;
+  std::byte* panel(int64_t i);
 };
 
 // Shapes and allocates an empty matrix. Throws std::invalid_argument when cols does not divide into blocks.
@@ -77,24 +78,20 @@ PackedMatrix make_packed(Layout layout, int64_t rows, int64_t cols);
 // Bytes that make_packed would allocate.
 size_t packed_bytes(Layout layout, int64_t rows, int64_t cols);
 
-// One row of activations, quantized to 8 bits in blocks of 32: q = round(x / d), d = max|x| / 127.
-// With `per_row`, one d for the whole row (BitNet). Bytes of a row, in this order:
-//   int8 q[cols], f32 d[cols / 32], f32 s[cols / 32] = d * sum(q), int32 sum16[cols / 16] = sum of 16 q.
-struct QuantizedRow {
-  const int8_t* q;
-  const float* d;
-  const float* s;
-  const int32_t* sum16;
+// Activations, quantized to 8 bits in blocks of 32 columns: q = round(x / d), d = max|x| / 127 of the block (or, for
+// BitNet, of the whole row). A row is cols / 32 of these, one cache line each: whatever a kernel needs of one token
+// and one block is at one address. The sums are small integers, so they are exact as floats.
+struct alignas(64) QuantizedBlock {
+  int8_t q[32];
+  float d;
+  float sum;           // of the 32 q
+  float half_sum[2];   // of q[0..15] and q[16..31]
+  float scaled_sum;    // d * sum
+  float half_scaled_sum[2];
+  float unused;
 };
+static_assert(sizeof(QuantizedBlock) == 64);
 
-inline size_t quantized_row_bytes(int64_t cols) {
-  return align_up(size_t(cols) + size_t(cols / 32) * 8 + size_t(cols / 16) * 4);
-}
-
-inline QuantizedRow quantized_row(const std::byte* row, int64_t cols) {
-  auto d = reinterpret_cast<const float*>(row + cols);
-  return {reinterpret_cast<const int8_t*>(row), d, d + cols / 32,
-          reinterpret_cast<const int32_t*>(d + 2 * (cols / 32))};
-}
+inline constexpr size_t quantized_row_bytes(int64_t cols) { return size_t(cols / kBlock) * sizeof(QuantizedBlock); }
 
 }  // namespace pocketlm

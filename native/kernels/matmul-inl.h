@@ -1,0 +1,395 @@
+// Matrix times activations, one body for every instruction set and layout. Included by one translation unit per
+// instruction set, after its isa header; everything has internal linkage.
+//
+// For a row (a lane) and a token, blocks and the groups within a block ascending, a group being the columns that share
+// a scale (16 or 32; a ternary block counts as one group of 32):
+//   isum = sum of code * q over the group        exact, in integers
+//   f    = float(isum) - offset * sum of q       exact: all are integers below 2^24
+//   acc  = fma(f, d_w * d_x, acc)
+//   acc  = fma(m_w, d_x * sum of q, acc)         affine layouts only; m_w = -dmin * min for K types
+// d_w is d, or d * scale for K types. The same for one token and for tiles, so tiles change no bit.
+//
+// One to kDirect tokens read the packed codes as they stream in from memory. More tokens first unpack a chunk of a
+// panel into bytes that stay in the L1 cache, and use them for up to kTokenGroup tokens.
+#pragma once
+
+#include "kernels/kernels.h"
+
+namespace pocketlm {
+namespace {
+
+template <int kIndex>
+struct Index {
+  static constexpr int value = kIndex;
+};
+
+// fn(Index<0>), ..., fn(Index<kCount - 1>): loops whose arrays must live in registers.
+template <int kCount, int kFrom = 0, class Fn>
+POCKETLM_INLINE void unroll(const Fn& fn) {
+  if constexpr (kFrom < kCount) {
+    fn(Index<kFrom>{});
+    unroll<kCount, kFrom + 1>(fn);
+  }
+}
+
+enum class Scales { Half, HalfPair, Super16, Super16Pair, Super32Pair, SuperOnly };
+
+// What a layout means; offset and affine as in pack/layout.h.
+template <int kBitsOf, int kGroupOf, int kOffsetOf, Scales kScalesOf>
+struct Format {
+  static constexpr int kBits = kBitsOf;
+  static constexpr int kMax = (1 << kBits) - 1;
+  static constexpr int kGroup = kGroupOf;
+  static constexpr int kGroups = 32 / kGroup;  // of a block
+  static constexpr int kOffset = kOffsetOf;
+  static constexpr Scales kScales = kScalesOf;
+  static constexpr bool kAffine =
+      kScales == Scales::HalfPair || kScales == Scales::Super16Pair || kScales == Scales::Super32Pair;
+  static constexpr bool kPairedSupers = kScales == Scales::Super16Pair || kScales == Scales::Super32Pair;
+  static constexpr int kGroupBytes = kScales == Scales::SuperOnly                                      ? 0
+                                     : kScales == Scales::Super16 || kScales == Scales::Super16Pair    ? 16
+                                     : kScales == Scales::HalfPair                                     ? 64
+                                                                                                       : 32;
+};
+
+using FormatQ4_0 = Format<4, 32, 8, Scales::Half>;
+using FormatQ4_1 = Format<4, 32, 0, Scales::HalfPair>;
+using FormatQ5_0 = Format<5, 32, 16, Scales::Half>;
+using FormatQ5_1 = Format<5, 32, 0, Scales::HalfPair>;
+using FormatQ8_0 = Format<8, 32, isa::kByteOffset, Scales::Half>;
+using FormatQ2_K = Format<2, 16, 0, Scales::Super16Pair>;
+using FormatQ3_K = Format<3, 16, 4, Scales::Super16>;
+using FormatQ4_K = Format<4, 32, 0, Scales::Super32Pair>;
+using FormatQ5_K = Format<5, 32, 0, Scales::Super32Pair>;
+using FormatQ6_K = Format<6, 16, 32, Scales::Super16>;
+using FormatTernary = Format<2, 32, 1, Scales::SuperOnly>;
+
+// A block of a packed panel, unpacked as it is used.
+template <class Fmt>
+struct PackedBlock {
+  const std::byte* codes;
+  const std::byte* scales;
+  const std::byte* supers;
+
+  template <int kVector>
+  POCKETLM_INLINE isa::Codes vector() const {
+    constexpr int i = kVector;
+    if constexpr (Fmt::kBits == 8) return isa::load_codes(codes + 64 * i);
+    if constexpr (Fmt::kBits == 4) return low_nibbles<i>();
+    if constexpr (Fmt::kBits == 5) return isa::join<i, 1, 4>(low_nibbles<i>(), isa::load_codes(codes + 256));
+    if constexpr (Fmt::kBits == 6)
+      return isa::join<i / 2 * 2, 2, 4>(low_nibbles<i>(), isa::load_codes(codes + 256 + 64 * (i % 2)));
+    if constexpr (Fmt::kBits == 2) return low_pairs<i>();
+    if constexpr (Fmt::kBits == 3) return isa::join<i, 1, 2>(low_pairs<i>(), isa::load_codes(codes + 128));
+  }
+
+  // d_w of a group.
+  POCKETLM_INLINE isa::F scale(int group) const {
+    const std::byte* s = scales + group * Fmt::kGroupBytes;
+    if constexpr (Fmt::kScales == Scales::Half || Fmt::kScales == Scales::HalfPair) return half(s);
+    if constexpr (Fmt::kScales == Scales::Super16)
+      return isa::mul(half(supers), isa::load_i8(reinterpret_cast<const int8_t*>(s)));
+    if constexpr (Fmt::kScales == Scales::Super16Pair)
+      return isa::mul(half(supers), isa::load_low_nibbles(reinterpret_cast<const uint8_t*>(s)));
+    if constexpr (Fmt::kScales == Scales::Super32Pair)
+      return isa::mul(half(supers), isa::load_u8(reinterpret_cast<const uint8_t*>(s)));
+    if constexpr (Fmt::kScales == Scales::SuperOnly) return half(supers);
+  }
+
+  // m_w of a group of an affine format.
+  POCKETLM_INLINE isa::F min(int group) const {
+    const std::byte* s = scales + group * Fmt::kGroupBytes;
+    if constexpr (Fmt::kScales == Scales::HalfPair) return half(s + 32);
+    const isa::F negative = isa::sub(isa::set1(0), half(supers + 32));
+    if constexpr (Fmt::kScales == Scales::Super16Pair)
+      return isa::mul(negative, isa::load_high_nibbles(reinterpret_cast<const uint8_t*>(s)));
+    return isa::mul(negative, isa::load_u8(reinterpret_cast<const uint8_t*>(s + 16)));
+  }
+
+ private:
+  static POCKETLM_INLINE isa::F half(const std::byte* p) { return isa::load_f16(reinterpret_cast<const uint16_t*>(p)); }
+  template <int i>
+  POCKETLM_INLINE isa::Codes low_nibbles() const {
+    return isa::field<i / 4 * 4, 4>(isa::load_codes(codes + 64 * (i % 4)));
+  }
+  template <int i>
+  POCKETLM_INLINE isa::Codes low_pairs() const {
+    return isa::field<i / 2 * 2, 2>(isa::load_codes(codes + 64 * (i % 2)));
+  }
+};
+
+// A packed panel.
+template <class Fmt>
+struct PackedPanel {
+  const std::byte* codes;
+  const std::byte* scales;
+  const std::byte* supers;
+
+  POCKETLM_INLINE PackedBlock<Fmt> block(int64_t b) const {
+    return {codes + b * (64 * Fmt::kBits), scales + b * (Fmt::kGroups * Fmt::kGroupBytes),
+            supers + b / 8 * (Fmt::kPairedSupers ? 64 : 32)};
+  }
+};
+
+// A block that was unpacked before: 8 vectors of codes, then d_w and m_w of each group.
+template <class Fmt>
+struct UnpackedBlock {
+  static constexpr int kBytes = 512 + Fmt::kGroups * (Fmt::kAffine ? 128 : 64);
+  const std::byte* data;
+
+  template <int kVector>
+  POCKETLM_INLINE isa::Codes vector() const { return isa::load_codes(data + 64 * kVector); }
+  POCKETLM_INLINE isa::F scale(int group) const { return isa::load(floats() + 16 * group); }
+  POCKETLM_INLINE isa::F min(int group) const { return isa::load(floats() + 16 * (Fmt::kGroups + group)); }
+
+ private:
+  POCKETLM_INLINE const float* floats() const { return reinterpret_cast<const float*>(data + 512); }
+};
+
+template <class Fmt>
+struct UnpackedPanel {
+  const std::byte* data;
+  POCKETLM_INLINE UnpackedBlock<Fmt> block(int64_t b) const { return {data + b * UnpackedBlock<Fmt>::kBytes}; }
+};
+
+template <class Fmt>
+void unpack_panel(const PackedPanel<Fmt>& panel, int64_t begin, int64_t end, std::byte* out) {
+  for (int64_t b = begin; b < end; ++b, out += UnpackedBlock<Fmt>::kBytes) {
+    const auto block = panel.block(b);
+    unroll<8>([&](auto i) __attribute__((always_inline)) {
+      isa::store_codes(out + 64 * i.value, block.template vector<i.value>());
+    });
+    auto* floats = reinterpret_cast<float*>(out + 512);
+    for (int g = 0; g < Fmt::kGroups; ++g) isa::store(floats + 16 * g, block.scale(g));
+    if constexpr (Fmt::kAffine)
+      for (int g = 0; g < Fmt::kGroups; ++g) isa::store(floats + 16 * (Fmt::kGroups + g), block.min(g));
+  }
+}
+
+// Sums of kTokens tokens with the 16 rows of a panel.
+template <int kTokens>
+struct Sums {
+  isa::F of[kTokens];
+};
+
+// One group of one block: adds it to the sums. x is the block of token 0, the next token's is x_stride further.
+template <class Fmt, int kTokens, int kGroupIndex, class Block>
+POCKETLM_INLINE void add_group(const Block& w, const std::byte* x, size_t x_stride, Sums<kTokens>& sums) {
+  constexpr int kVectors = 8 / Fmt::kGroups;
+  isa::Dot<Fmt::kMax, kVectors> dot[kTokens];
+  unroll<kVectors>([&](auto i) __attribute__((always_inline)) {
+    constexpr int kVector = kGroupIndex * kVectors + decltype(i)::value;
+    const isa::Codes codes = w.template vector<kVector>();
+    unroll<kTokens>([&](auto t) __attribute__((always_inline)) {
+      const auto* q = reinterpret_cast<const int8_t*>(x + t.value * x_stride);
+      dot[t.value].template add<decltype(i)::value>(codes, isa::load_x(q + 4 * kVector));
+    });
+  });
+  const isa::F d = w.scale(kGroupIndex);
+  unroll<kTokens>([&](auto t) __attribute__((always_inline)) {
+    const auto* a = reinterpret_cast<const QuantizedBlock*>(x + t.value * x_stride);
+    isa::F f = dot[t.value].total();
+    if constexpr (Fmt::kOffset != 0) {
+      const float sum = Fmt::kGroups == 1 ? a->sum : a->half_sum[kGroupIndex];
+      f = isa::fma(isa::set1(-float(Fmt::kOffset)), isa::set1(sum), f);
+    }
+    sums.of[t.value] = isa::fma(f, isa::mul(d, isa::set1(a->d)), sums.of[t.value]);
+  });
+  if constexpr (Fmt::kAffine) {
+    const isa::F m = w.min(kGroupIndex);
+    unroll<kTokens>([&](auto t) __attribute__((always_inline)) {
+      const auto* a = reinterpret_cast<const QuantizedBlock*>(x + t.value * x_stride);
+      const float sum = Fmt::kGroups == 1 ? a->scaled_sum : a->half_scaled_sum[kGroupIndex];
+      sums.of[t.value] = isa::fma(m, isa::set1(sum), sums.of[t.value]);
+    });
+  }
+}
+
+// Blocks [begin, end) of the panel; x points at block `begin` of token 0.
+template <class Fmt, int kTokens, class Panel>
+POCKETLM_INLINE void add_blocks(const Panel& panel, int64_t begin, int64_t end, const std::byte* x, size_t x_stride,
+                                Sums<kTokens>& sums) {
+  Sums<kTokens> local = sums;
+  for (int64_t b = begin; b < end; ++b, x += sizeof(QuantizedBlock)) {
+    const auto block = panel.block(b);
+    unroll<Fmt::kGroups>([&](auto g) __attribute__((always_inline)) {
+      add_group<Fmt, kTokens, g.value>(block, x, x_stride, local);
+    });
+  }
+  sums = local;
+}
+
+// Where results go: row r of token t to out[t * stride + r].
+struct Output {
+  float* out;
+  int64_t stride;
+  const float* bias;
+  bool accumulate;
+  int64_t rows;
+
+  // The 16 sums of panel `panel` and token `token`.
+  POCKETLM_INLINE void write(int64_t panel, int64_t token, isa::F s) const {
+    const int64_t row = panel * kPanel, count = rows - row;
+    float* to = out + token * stride + row;
+    if (count >= kPanel) {
+      if (bias) s = isa::add(s, isa::load(bias + row));
+      isa::store(to, accumulate ? isa::add(isa::load(to), s) : s);
+      return;
+    }
+    float values[kPanel];
+    isa::store(values, s);
+    for (int64_t r = 0; r < count; ++r) {
+      const float value = bias ? values[r] + bias[row + r] : values[r];
+      to[r] = accumulate ? to[r] + value : value;
+    }
+  }
+};
+
+template <class Fmt>
+PackedPanel<Fmt> packed_panel(const PackedMatrix& w, int64_t i) {
+  const std::byte* panel = w.panel(i);
+  return {panel, panel + w.scales_offset, panel + w.supers_offset};
+}
+
+// --- few tokens: straight from the packed bytes ------------------------------------------------------------------
+
+template <class Fmt, int kTokens>
+void matmul_direct(const PackedMatrix& w, int64_t panel_begin, int64_t panel_end, const std::byte* x, size_t x_stride,
+                   const Output& output) {
+  const int64_t blocks = w.cols / kBlock;
+  for (int64_t p = panel_begin; p < panel_end; ++p) {
+    Sums<kTokens> sums;
+    unroll<kTokens>([&](auto t) __attribute__((always_inline)) { sums.of[t.value] = isa::set1(0); });
+    add_blocks<Fmt, kTokens>(packed_panel<Fmt>(w, p), 0, blocks, x, x_stride, sums);
+    unroll<kTokens>([&](auto t) __attribute__((always_inline)) { output.write(p, t.value, sums.of[t.value]); });
+  }
+}
+
+// --- many tokens: chunks of unpacked panels ----------------------------------------------------------------------
+
+inline constexpr int64_t kChunk = 24;        // blocks unpacked at once: with a tile's activations they fit 32 KB of L1
+inline constexpr int64_t kTokenGroup = 128;  // tokens that use them
+
+template <class Fmt, int kTokens>
+void add_tile(const std::byte* unpacked, int64_t blocks, const std::byte* x, size_t x_stride, bool first, float* sums) {
+  Sums<kTokens> local;
+  unroll<kTokens>([&](auto t) __attribute__((always_inline)) {
+    local.of[t.value] = first ? isa::set1(0) : isa::load(sums + kPanel * t.value);
+  });
+  add_blocks<Fmt, kTokens>(UnpackedPanel<Fmt>{unpacked}, 0, blocks, x, x_stride, local);
+  unroll<kTokens>([&](auto t) __attribute__((always_inline)) { isa::store(sums + kPanel * t.value, local.of[t.value]); });
+}
+
+// The last 1 .. kTile - 1 tokens.
+template <class Fmt, int kTokens>
+void add_rest(int64_t tokens, const std::byte* unpacked, int64_t blocks, const std::byte* x, size_t x_stride, bool first,
+              float* sums) {
+  if (tokens == kTokens) return add_tile<Fmt, kTokens>(unpacked, blocks, x, x_stride, first, sums);
+  if constexpr (kTokens > 1) add_rest<Fmt, kTokens - 1>(tokens, unpacked, blocks, x, x_stride, first, sums);
+}
+
+template <class Fmt>
+void matmul_unpacked(const PackedMatrix& w, int64_t panel_begin, int64_t panel_end, const std::byte* x, size_t x_stride,
+                     int64_t tokens, const Output& output) {
+  alignas(64) std::byte unpacked[kChunk * UnpackedBlock<Fmt>::kBytes];
+  alignas(64) float sums[kTokenGroup * kPanel];
+  const int64_t blocks = w.cols / kBlock;
+  for (int64_t from = 0; from < tokens; from += kTokenGroup) {
+    const int64_t count = tokens - from < kTokenGroup ? tokens - from : kTokenGroup;
+    for (int64_t p = panel_begin; p < panel_end; ++p) {
+      for (int64_t b = 0; b < blocks; b += kChunk) {
+        const int64_t chunk = blocks - b < kChunk ? blocks - b : kChunk;
+        unpack_panel(packed_panel<Fmt>(w, p), b, b + chunk, unpacked);
+        const std::byte* xb = x + size_t(from) * x_stride + size_t(b) * sizeof(QuantizedBlock);
+        int64_t t = 0;
+        for (; t + isa::kTile <= count; t += isa::kTile)
+          add_tile<Fmt, isa::kTile>(unpacked, chunk, xb + size_t(t) * x_stride, x_stride, b == 0, sums + t * kPanel);
+        add_rest<Fmt, isa::kTile - 1>(count - t, unpacked, chunk, xb + size_t(t) * x_stride, x_stride, b == 0,
+                                      sums + t * kPanel);
+      }
+      for (int64_t t = 0; t < count; ++t) output.write(p, from + t, isa::load(sums + t * kPanel));
+    }
+  }
+}
+
+inline constexpr int kDirect = 3;
+
+template <class Fmt>
+void matmul_quantized(const PackedMatrix& w, int64_t panel_begin, int64_t panel_end, const std::byte* x,
+                      size_t x_stride, int64_t tokens, float* out, int64_t out_stride, const float* bias,
+                      bool accumulate) {
+  const Output output{out, out_stride, bias, accumulate, w.rows};
+  if (tokens == 1) return matmul_direct<Fmt, 1>(w, panel_begin, panel_end, x, x_stride, output);
+  if (tokens == 2) return matmul_direct<Fmt, 2>(w, panel_begin, panel_end, x, x_stride, output);
+  if (tokens == kDirect) return matmul_direct<Fmt, kDirect>(w, panel_begin, panel_end, x, x_stride, output);
+  matmul_unpacked<Fmt>(w, panel_begin, panel_end, x, x_stride, tokens, output);
+}
+
+// --- float weights -----------------------------------------------------------------------------------------------
+
+struct ElementF32 {
+  using Type = float;
+  static POCKETLM_INLINE isa::F load(const float* p) { return isa::load(p); }
+};
+struct ElementF16 {
+  using Type = uint16_t;
+  static POCKETLM_INLINE isa::F load(const uint16_t* p) { return isa::load_f16(p); }
+};
+struct ElementBF16 {
+  using Type = uint16_t;
+  static POCKETLM_INLINE isa::F load(const uint16_t* p) { return isa::load_bf16(p); }
+};
+
+// kPanels panels times kTokens tokens, k ascending: enough independent sums to hide the latency of the multiply-add.
+template <class Element, int kPanels, int kTokens>
+void matmul_float_tile(const PackedMatrix& w, int64_t panel, const std::byte* x, size_t x_stride, int64_t token,
+                       const Output& output) {
+  using Type = typename Element::Type;
+  const auto* weights = reinterpret_cast<const Type*>(w.panel(panel));
+  const size_t next = w.panel_bytes / sizeof(Type);
+  isa::F sums[kPanels * kTokens];
+  unroll<kPanels * kTokens>([&](auto i) __attribute__((always_inline)) { sums[i.value] = isa::set1(0); });
+  const std::byte* tokens = x + size_t(token) * x_stride;
+  for (int64_t k = 0; k < w.cols; ++k, weights += kPanel, tokens += sizeof(float)) {
+    unroll<kPanels>([&](auto p) __attribute__((always_inline)) {
+      const isa::F column = Element::load(weights + p.value * next);
+      unroll<kTokens>([&](auto t) __attribute__((always_inline)) {
+        constexpr int i = decltype(p)::value * kTokens + decltype(t)::value;
+        const float value = *reinterpret_cast<const float*>(tokens + t.value * x_stride);
+        sums[i] = isa::fma(column, isa::set1(value), sums[i]);
+      });
+    });
+  }
+  unroll<kPanels>([&](auto p) __attribute__((always_inline)) {
+    unroll<kTokens>([&](auto t) __attribute__((always_inline)) {
+      output.write(panel + p.value, token + t.value, sums[p.value * kTokens + t.value]);
+    });
+  });
+}
+
+template <class Element, int kPanels>
+void matmul_float_panels(const PackedMatrix& w, int64_t panel, const std::byte* x, size_t x_stride, int64_t tokens,
+                         const Output& output) {
+  int64_t t = 0;
+  for (; t + isa::kFloatTile <= tokens; t += isa::kFloatTile)
+    matmul_float_tile<Element, kPanels, isa::kFloatTile>(w, panel, x, x_stride, t, output);
+  for (; t + 2 <= tokens; t += 2) matmul_float_tile<Element, kPanels, 2>(w, panel, x, x_stride, t, output);
+  for (; t < tokens; ++t) matmul_float_tile<Element, kPanels, 1>(w, panel, x, x_stride, t, output);
+}
+
+template <class Element>
+void matmul_float(const PackedMatrix& w, int64_t panel_begin, int64_t panel_end, const std::byte* x, size_t x_stride,
+                  int64_t tokens, float* out, int64_t out_stride, const float* bias, bool accumulate) {
+  // Activations of a token group stay in the L2 cache while the panels pass by.
+  for (int64_t from = 0; from < tokens; from += kTokenGroup) {
+    const int64_t count = tokens - from < kTokenGroup ? tokens - from : kTokenGroup;
+    const Output group{out + from * out_stride, out_stride, bias, accumulate, w.rows};
+    const std::byte* xg = x + size_t(from) * x_stride;
+    int64_t p = panel_begin;
+    for (; p + 2 <= panel_end; p += 2) matmul_float_panels<Element, 2>(w, p, xg, x_stride, count, group);
+    for (; p < panel_end; ++p) matmul_float_panels<Element, 1>(w, p, xg, x_stride, count, group);
+  }
+}
+
+}  // namespace
+}  // namespace pocketlm
