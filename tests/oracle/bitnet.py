@@ -7,15 +7,20 @@ from the same class that the loader would use, AutoBitLinear, and the files are 
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from pathlib import Path
 from typing import Any
 
+import gguf as gguf_py
+import numpy as np
 import torch
 import transformers
 from safetensors.torch import save_file
 
-from .tiny import VOCAB, random_model
+from pocketlm.gguf import BlockType, TensorData, write_gguf
+
+from .tiny import VOCAB, Tiny, gguf_metadata, random_model
 
 with warnings.catch_warnings():  # of torch.jit, which this import passes by
     warnings.simplefilter("ignore", DeprecationWarning)
@@ -73,6 +78,51 @@ def write_packed(folder: Path, *, inverse: bool) -> Any:
     linear_class = "bitlinear" if inverse else "autobitlinear"
     _write(folder, stored, linear_class=linear_class, quantization_mode="offline")
     return _with_bit_linears(model, meant, scales)
+
+
+def write_scaled_gguf(path: Path) -> Any:
+    """Microsoft's architecture: codes in TQ2_0 blocks of scale 1, the scale a tensor of its own."""
+    model = random_model(transformers.BitNetConfig(**CONFIG))
+    meant, scales, written = {}, {}, []
+    for name, value in model.state_dict().items():
+        if name == "lm_head.weight":
+            continue
+        own, data, type = _gguf_name(name), value.numpy(), BlockType.F32
+        meant[name] = value
+        if _is_bit_linear(name):
+            scales[name] = float(value.abs().mean())
+            meant[name] = (value / scales[name]).round().clamp(-1, 1)
+            type = BlockType.TQ2_0
+            data = gguf_py.quants.quantize(meant[name].numpy(), gguf_py.GGMLQuantizationType.TQ2_0)
+            scale = np.array([scales[name]], dtype=np.float32)
+            own_scale = own.replace(".weight", ".scale")
+            written.append(TensorData(own_scale, BlockType.F32, (1,), scale))
+        written.append(TensorData(own, type, tuple(value.shape), data))
+    tiny = Tiny(model.config, "bitnet-b1.58", {"rope.freq_base": 500_000.0})
+    write_gguf(path, gguf_metadata(tiny), written)
+    return _with_bit_linears(model, meant, scales)
+
+
+def _gguf_name(name: str) -> str:
+    layer = re.fullmatch(r"model\.layers\.(\d+)\.(.+)\.weight", name)
+    if layer is None:
+        return {"model.embed_tokens.weight": "token_embd.weight"}.get(name, "output_norm.weight")
+    return f"blk.{layer[1]}.{_GGUF_LAYER[layer[2]]}.weight"
+
+
+_GGUF_LAYER = {
+    "input_layernorm": "attn_norm",
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.attn_sub_norm": "attn_sub_norm",
+    "self_attn.o_proj": "attn_output",
+    "post_attention_layernorm": "ffn_norm",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.ffn_sub_norm": "ffn_sub_norm",
+    "mlp.down_proj": "ffn_down",
+}
 
 
 def _write(folder: Path, tensors: dict[str, torch.Tensor], **how: str) -> None:

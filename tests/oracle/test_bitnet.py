@@ -17,7 +17,7 @@ import torch
 from pocketlm.gguf import BlockType
 from pocketlm.models import open_model
 
-from .bitnet import write_online, write_packed
+from .bitnet import write_online, write_packed, write_scaled_gguf
 from .conftest import Run
 from .tiny import logits_of, random_tokens
 
@@ -51,3 +51,11 @@ def test_packed_with_inverse_scale(run: Run, tmp_path: Path) -> None:
     difference = np.abs(run(spec, TOKENS) - logits_of(model, TOKENS))
     assert difference.max() <= FLIP
     assert spec.source.matrix("blk.0.ffn_up.weight").type == BlockType.TQ2_0
+
+
+def test_gguf_with_scales(run: Run, tmp_path: Path) -> None:
+    """A float32 scale that float16 does not hold keeps the matrix in float32."""
+    model = write_scaled_gguf(tmp_path / "bitnet.gguf")
+    spec = open_model(tmp_path / "bitnet.gguf")
+    assert np.abs(run(spec, TOKENS) - logits_of(model, TOKENS)).max() <= BOUND
+    assert spec.source.matrix("blk.0.ffn_up.weight").type == BlockType.F32

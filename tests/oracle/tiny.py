@@ -284,7 +284,8 @@ def gguf_tensors(model: Any, arch: str) -> Tensors:
     return tensors
 
 
-def gguf_metadata(config: transformers.PreTrainedConfig, tiny: Tiny) -> dict[str, Any]:
+def gguf_metadata(tiny: Tiny) -> dict[str, Any]:
+    config = tiny.config
     head_dim = getattr(config, "head_dim", None)
     metadata = {
         "block_count": config.num_hidden_layers,
@@ -305,18 +306,9 @@ def gguf_metadata(config: transformers.PreTrainedConfig, tiny: Tiny) -> dict[str
     return {"general.architecture": tiny.arch, "general.name": "tiny", **prefixed}
 
 
-def write_tiny_gguf(
-    path: Path, tiny: Tiny, tensors: Tensors, quantization: BlockType = BlockType.F32
-) -> Tensors:
-    """Writes the file; matrices in ``quantization``. Returns what its tensors dequantize to."""
-    kind = gguf_py.GGMLQuantizationType(int(quantization))
-    written, meant = [], {}
-    for name, values in tensors.items():
-        type, data = BlockType.F32, values
-        if values.ndim == 2 and quantization != BlockType.F32:
-            type, data = quantization, gguf_py.quants.quantize(values, kind)
-            values = gguf_py.quants.dequantize(data, kind).astype(np.float32)
-        meant[name] = values
-        written.append(TensorData(name, type, values.shape, data.view(np.uint8).reshape(-1)))
-    write_gguf(path, gguf_metadata(tiny.config, tiny), written)
-    return meant
+def write_tiny_gguf(path: Path, tiny: Tiny, tensors: Tensors) -> None:
+    """A file of float32 tensors."""
+    written = [
+        TensorData(name, BlockType.F32, values.shape, values) for name, values in tensors.items()
+    ]
+    write_gguf(path, gguf_metadata(tiny), written)
