@@ -1,0 +1,86 @@
+"""Blobs: the bytes of the store, each in a file named by its SHA-256.
+
+A blob's file is read-only and plain. A model's files are hard links to blobs under ``models/``
+with the names they had at their source, so that other tools find a path that ends in .gguf.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from pocketlm.store import files
+
+_BLOB = re.compile(r"sha256-([0-9a-f]{64})")
+
+
+class Blobs:
+    """The folder of blobs. Thread-safe: every change is one rename or one unlink."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def path(self, sha256: str) -> Path:
+        return self.folder / f"sha256-{sha256}"
+
+    def size(self, sha256: str) -> int | None:
+        """Bytes of the blob, None where it is not there."""
+        try:
+            return self.path(sha256).stat().st_size
+        except FileNotFoundError:
+            return None
+
+    def adopt(self, temporary: Path, sha256: str) -> None:
+        """Moves a finished file, whose hash the caller has computed, in as a blob."""
+        temporary.chmod(0o444)
+        files.commit(temporary, self.path(sha256))
+
+    def remove(self, sha256: str) -> int:
+        """Removes a blob; returns the bytes it had."""
+        size = self.size(sha256) or 0
+        path = self.path(sha256)
+        if os.name == "nt" and path.exists():
+            path.chmod(0o644)
+        path.unlink(missing_ok=True)
+        return size
+
+    def __iter__(self) -> Iterator[str]:
+        """The SHA-256 of every blob that is there."""
+        if self.folder.is_dir():
+            for path in sorted(self.folder.iterdir()):
+                if match := _BLOB.fullmatch(path.name):
+                    yield match[1]
+
+    def link(self, sha256: str, target: Path) -> None:
+        """Makes ``target`` another name of the blob.
+
+        A hard link where the file system has them, else a relative symbolic link, else a copy.
+        """
+        blob = self.path(sha256)
+        if target.exists() and target.samefile(blob):
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.parent / f".{target.name}.{os.getpid()}.tmp"
+        temporary.unlink(missing_ok=True)
+        try:
+            _link(blob, temporary)
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def _link(blob: Path, target: Path) -> None:
+    try:
+        os.link(blob, target)
+        return
+    except OSError:
+        pass
+    try:
+        target.symlink_to(os.path.relpath(blob, target.parent))
+    except OSError:
+        files.require_space(target.parent, blob.stat().st_size, f"a copy of {target.name}")
+        with files.full_disk_is_capacity(target, f"copying {target.name}"):
+            shutil.copyfile(blob, target)

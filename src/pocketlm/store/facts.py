@@ -1,0 +1,170 @@
+"""What a model is, read from its own files: family, parameters, quantization.
+
+Parameters are counted from the tensors, never taken from a name or a header field. Not counted:
+tables derived from the configuration (rope factors), scales that belong to packed weights, and a
+tied head that a folder stores a second time. Packed weights count as what they unpack to.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pocketlm.errors import ModelFileError
+from pocketlm.store.manifest import Facts, size_class
+
+# general.file_type of a GGUF: llama.h, enum llama_ftype.
+_FILE_TYPES = {
+    0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 7: "Q8_0", 8: "Q5_0", 9: "Q5_1", 10: "Q2_K",
+    11: "Q3_K_S", 12: "Q3_K_M", 13: "Q3_K_L", 14: "Q4_K_S", 15: "Q4_K_M", 16: "Q5_K_S",
+    17: "Q5_K_M", 18: "Q6_K", 21: "Q2_K_S", 32: "BF16", 36: "TQ1_0", 37: "TQ2_0",
+}  # fmt: skip
+_NOT_PARAMETERS = ("rope_freqs", "rope_factors_long", "rope_factors_short")
+_MAX_HEADER = 100 << 20
+_MAX_JSON = 16 << 20
+
+
+def gguf_facts(paths: Sequence[Path]) -> Facts:
+    """Facts of a GGUF model, of one file or of the shards of one.
+
+    Raises ModelFileError where a file breaks the format.
+    """
+    from pocketlm.gguf import GGUFFile
+
+    parameters, types = 0, Counter[str]()
+    family = licence = None
+    label: str | None = None
+    for path in paths:
+        with GGUFFile.open(path) as file:
+            if family is None:
+                family = _text(file.metadata, "general.architecture")
+                licence = _text(file.metadata, "general.license")
+                file_type = file.metadata.get("general.file_type")
+                label = _FILE_TYPES.get(file_type) if isinstance(file_type, int) else None
+            for name, tensor in file.tensors.items():
+                count = math.prod(tensor.shape)
+                types[tensor.type.name] += count
+                if not name.startswith(_NOT_PARAMETERS) and not name.endswith(".scale"):
+                    parameters += count
+    if family is None:
+        raise ModelFileError("'general.architecture' is missing or not a string", path=paths[0])
+    most = types.most_common(1)[0][0] if types else "none"
+    return Facts(
+        format="gguf",
+        family=family,
+        parameters=parameters,
+        size_class=size_class(parameters),
+        quantization=label or most,
+        licence=licence,
+    )
+
+
+def folder_facts(config_path: Path, weights: Sequence[Path]) -> Facts:
+    """Facts of a Hugging Face folder: its config.json and its safetensors files."""
+    config = read_json(config_path)
+    family = config.get("model_type")
+    if not isinstance(family, str):
+        raise ModelFileError("'model_type' is missing or not a string", path=config_path)
+    tensors: dict[str, tuple[str, int]] = {}
+    for path in weights:
+        tensors |= _safetensors_header(path)
+    if _is_tied(config, family) and any("embed_tokens.weight" in name for name in tensors):
+        tensors.pop("lm_head.weight", None)
+    packing = _packing(config)
+    parameters, types = 0, Counter[str]()
+    for name, (dtype, count) in tensors.items():
+        types[dtype] += count
+        if not (packing and name.endswith(("_scale", "_scale_inv", ".scales", ".biases"))):
+            packed = packing is not None and dtype in ("U8", "U32")
+            parameters += int(count * packing) if packed and packing else count
+    label = _quantization(config) or (types.most_common(1)[0][0] if types else "none")
+    return Facts(
+        format="safetensors",
+        family=family,
+        parameters=parameters,
+        size_class=size_class(parameters),
+        quantization=label,
+    )
+
+
+def read_json(path: Path) -> dict[str, object]:
+    """A JSON object from a file of a model. Raises ModelFileError for anything else."""
+    try:
+        if path.stat().st_size > _MAX_JSON:
+            raise ModelFileError("too large to be a configuration", path=path)
+        value = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ModelFileError(f"not JSON: {error}", path=path) from error
+    if not isinstance(value, dict):
+        raise ModelFileError("expected a JSON object", path=path)
+    return value
+
+
+def _safetensors_header(path: Path) -> dict[str, tuple[str, int]]:
+    """``name: (dtype, elements)``; 8 bytes of header length, then JSON (safetensors README)."""
+    size = path.stat().st_size
+    with path.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        if length > min(size - 8, _MAX_HEADER):
+            raise ModelFileError(
+                f"the header claims {length:,} bytes but the file has {size:,}", path=path
+            )
+        try:
+            header = json.loads(stream.read(length))
+        except (ValueError, RecursionError) as error:
+            raise ModelFileError(f"the header is not JSON: {error}", path=path) from error
+    if not isinstance(header, dict):
+        raise ModelFileError("the header is not a JSON object", path=path)
+    header.pop("__metadata__", None)
+    return {name: _tensor(path, name, facts) for name, facts in header.items()}
+
+
+def _tensor(path: Path, name: str, facts: object) -> tuple[str, int]:
+    dtype, shape = (facts.get("dtype"), facts.get("shape")) if isinstance(facts, dict) else ("", 0)
+    if (
+        not isinstance(dtype, str)
+        or not isinstance(shape, list)
+        or len(shape) > 8
+        or not all(isinstance(n, int) and 0 <= n < 1 << 48 for n in shape)
+    ):
+        raise ModelFileError(f"tensor '{name}' has no valid dtype and shape", path=path)
+    return dtype, math.prod(shape)
+
+
+def _is_tied(config: Mapping[str, object], family: str) -> bool:
+    inner = config.get("text_config")
+    for section in (config, inner if isinstance(inner, dict) else {}):
+        tied = section.get("tie_word_embeddings")
+        if isinstance(tied, bool):
+            return tied
+    return family.startswith("gemma")  # whose configurations leave the default, true, unsaid
+
+
+def _packing(config: Mapping[str, object]) -> float | None:
+    """Weights in one stored element of a packed tensor: BitNet packs 4 in a byte, MLX 32 bits."""
+    quantization = config.get("quantization_config") or config.get("quantization")
+    if not isinstance(quantization, dict):
+        return None
+    if quantization.get("quant_method") == "bitnet":
+        return 4.0
+    bits = quantization.get("bits")
+    if isinstance(bits, int) and 1 <= bits <= 32 and "group_size" in quantization:
+        return 32 / bits
+    return 1.0
+
+
+def _quantization(config: Mapping[str, object]) -> str | None:
+    quantization = config.get("quantization_config") or config.get("quantization")
+    if not isinstance(quantization, dict):
+        return None
+    method, bits = quantization.get("quant_method"), quantization.get("bits")
+    name = method if isinstance(method, str) else "mlx" if bits else None
+    return f"{name}-{bits}bit" if name and isinstance(bits, int) else name
+
+
+def _text(metadata: Mapping[str, object], key: str) -> str | None:
+    value = metadata.get(key)
+    return value if isinstance(value, str) and value else None

@@ -1,0 +1,121 @@
+"""Writing files so that a crash leaves the old state or the new one, and hashing them.
+
+The bottom of the store: every byte it keeps goes through ``write_all``, every name it gives through
+``commit`` (fsync the file, rename it, fsync the folder). A full disk becomes a CapacityError with
+the numbers wherever it is met.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pocketlm.errors import CapacityError
+
+CHUNK = 1 << 20
+_FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
+
+
+def free_bytes(folder: Path) -> int:
+    """Bytes that can still be written in the file system of ``folder``."""
+    return shutil.disk_usage(folder).free
+
+
+def require_space(folder: Path, wanted: int, what: str) -> None:
+    """Raises CapacityError where ``wanted`` more bytes do not fit on the disk of ``folder``."""
+    free = free_bytes(folder)
+    if wanted > free:
+        raise CapacityError(
+            f"{what} needs {wanted:,} bytes but only {free:,} are free on the disk of {folder}",
+            hint="Free some space, or set POCKETLM_HOME to a folder on a larger disk.",
+        )
+
+
+@contextmanager
+def full_disk_is_capacity(path: Path, what: str) -> Iterator[None]:
+    """Turns the operating system's "no space left" into a CapacityError that names the file."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise CapacityError(
+            f"the disk is full: {what} stopped, {free_bytes(path.parent):,} bytes are free",
+            path=path,
+            hint="Free some space and run the same command again; it goes on where it stopped.",
+        ) from error
+
+
+def write_all(descriptor: int, data: bytes | memoryview) -> None:
+    """Writes all of ``data``: one ``os.write`` may write less than it was given."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes the names in ``folder`` durable; Windows cannot open a folder and journals names."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def commit(temporary: Path, target: Path) -> None:
+    """Gives a finished file its name: durable content first, then the name, then the folder.
+
+    Both paths must be in the same file system. Readers see the old file or the whole new one.
+    """
+    descriptor = os.open(temporary, os.O_RDWR | getattr(os, "O_BINARY", 0))
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary.replace(target)
+    sync_folder(target.parent)
+
+
+def write_file(target: Path, data: bytes) -> None:
+    """Writes a small file atomically. Raises CapacityError where the disk is full."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.parent / f".{target.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp"
+    try:
+        with full_disk_is_capacity(target, f"writing {target.name}"):
+            descriptor = os.open(
+                temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o644
+            )
+            try:
+                write_all(descriptor, data)
+            finally:
+                os.close(descriptor)
+            commit(temporary, target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def chunks_of(path: Path) -> Iterator[bytes]:
+    """The bytes of a file, a chunk at a time."""
+    with path.open("rb") as stream:
+        while chunk := stream.read(CHUNK):
+            yield chunk
+
+
+def hash_file(path: Path, report: Callable[[int], None] = lambda done: None) -> str:
+    """SHA-256 of a file as lowercase hex. ``report`` is told the bytes read so far."""
+    digest, done = hashlib.sha256(), 0
+    for chunk in chunks_of(path):
+        digest.update(chunk)
+        done += len(chunk)
+        report(done)
+    return digest.hexdigest()

@@ -1,0 +1,1 @@
+"""Where bytes come from: Python packages, the Hugging Face hub, Ollama registries."""

@@ -1,0 +1,187 @@
+"""HTTP as the store needs it: safe redirects, errors in our words, and a switch that ends it all.
+
+Redirects are followed by hand: a header for one host (Authorization above all) never reaches
+another, and https never becomes http. Offline, nothing is sent.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from pocketlm.errors import NotFoundError, SourceError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    import httpx
+
+_MAX_REDIRECTS = 10
+_MAX_DOCUMENT = 64 << 20
+_REDIRECTS = (301, 302, 303, 307, 308)
+# What may follow to another host: nothing that says who we are.
+_SAFE_HEADERS = {"accept", "accept-encoding", "range", "if-range"}
+
+
+class Web:
+    """A pool of connections, opened at the first use. Not thread-safe.
+
+    Args:
+        offline: refuse every request with a SourceError.
+        certificates: a file of trusted certificates instead of the usual ones.
+        proxy: for every request, instead of those that the environment names.
+    """
+
+    def __init__(
+        self, *, offline: bool = False, certificates: str | None = None, proxy: str | None = None
+    ) -> None:
+        self.offline = offline
+        self._certificates = certificates
+        self._proxy = proxy
+        self._client: httpx.Client | None = None
+
+    def __enter__(self) -> Web:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._client is not None:
+            self._client.close()
+
+    def _open(self) -> httpx.Client:
+        if self._client is None:
+            import httpx
+
+            from pocketlm import __version__
+
+            verify: ssl.SSLContext | bool = True
+            if self._certificates:
+                verify = ssl.create_default_context(cafile=self._certificates)
+            self._client = httpx.Client(
+                verify=verify,
+                proxy=self._proxy,
+                follow_redirects=False,
+                timeout=httpx.Timeout(30.0, connect=15.0),
+                headers={"User-Agent": f"pocketlm/{__version__}"},
+            )
+        return self._client
+
+    @contextmanager
+    def stream(
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        broken: Callable[[Exception], Exception] | None = None,
+    ) -> Iterator[httpx.Response]:
+        """The answer to a GET after redirects, its body not read yet.
+
+        ``broken`` says what a failed connection is raised as; a SourceError without it.
+        """
+        import httpx
+
+        if self.offline:
+            raise SourceError(
+                f"{url} was not asked for: PocketLM is offline",
+                hint="Unset POCKETLM_OFFLINE and HF_HUB_OFFLINE to allow the network.",
+            )
+        sent = dict(headers)
+        for _ in range(_MAX_REDIRECTS):
+            request = self._build(url, sent)
+            try:
+                response = self._open().send(request, stream=True)
+            except (httpx.TransportError, OSError) as error:
+                raise (broken or _unreachable(url))(error) from error
+            try:
+                target = _redirect(response)
+                if target is None:
+                    yield response
+                    return
+            finally:
+                response.close()
+            if (target.scheme, target.host, target.port) != _origin(response.request.url):
+                sent = {k: v for k, v in sent.items() if k.lower() in _SAFE_HEADERS}
+            url = str(target)
+        raise SourceError(f"{url} redirects more than {_MAX_REDIRECTS} times")
+
+    def _build(self, url: str, headers: Mapping[str, str]) -> httpx.Request:
+        import httpx
+
+        try:
+            return self._open().build_request("GET", url, headers=dict(headers))
+        except httpx.InvalidURL as error:
+            raise SourceError(f"'{url}' is not a URL: {error}") from error
+
+    def chunks(
+        self, response: httpx.Response, broken: Callable[[Exception], Exception]
+    ) -> Iterator[bytes]:
+        """The body as it arrives. A connection that ends early is raised as ``broken`` says."""
+        import httpx
+
+        try:
+            yield from response.iter_raw(1 << 18)
+        except (httpx.TransportError, httpx.StreamError, OSError) as error:
+            raise broken(error) from error
+
+    def get(
+        self, url: str, headers: Mapping[str, str] | None = None
+    ) -> tuple[httpx.Response, bytes]:
+        """A small document, whatever the status. Raises SourceError where it cannot be had."""
+        with self.stream(url, headers or {}) as response:
+            import httpx
+
+            body = bytearray()
+            try:
+                for chunk in response.iter_bytes():
+                    body += chunk
+                    if len(body) > _MAX_DOCUMENT:
+                        raise SourceError(f"{url} is longer than {_MAX_DOCUMENT:,} bytes")
+            except (httpx.TransportError, httpx.DecodingError) as error:
+                raise _unreachable(url)(error) from error
+            return response, bytes(body)
+
+    def refusal(self, response: httpx.Response, name: str) -> Exception:
+        """The error for a status that is not an answer: 401, 403, 404 and the rest."""
+        url, status = response.request.url, response.status_code
+        if status in (404, 410):
+            return NotFoundError(f"{name} does not exist at {url} ({status})")
+        if status in (401, 403):
+            return SourceError(f"{url.host} does not allow the download of {name} ({status})")
+        return SourceError(f"{url.host} answered {status} when asked for {name}")
+
+
+def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
+    return url.scheme, url.host, url.port
+
+
+def _redirect(response: httpx.Response) -> httpx.URL | None:
+    """Where the answer sends us, None where it is the answer."""
+    import httpx
+
+    if response.status_code not in _REDIRECTS:
+        return None
+    here = response.request.url
+    try:
+        target = here.join(response.headers.get("Location", ""))
+    except httpx.InvalidURL as error:
+        raise SourceError(f"{here.host} redirects to something that is no URL") from error
+    if target.scheme not in ("http", "https") or not target.host:
+        raise SourceError(f"{here.host} redirects to '{target}', which is not followed")
+    if here.scheme == "https" and target.scheme != "https":
+        raise SourceError(f"{here.host} redirects to plain http ({target.host}): not followed")
+    return target
+
+
+def _unreachable(url: str) -> Callable[[Exception], Exception]:
+    def error_for(error: Exception) -> Exception:
+        return SourceError(
+            f"{url} could not be reached: {error or type(error).__name__}",
+            hint="Check the network and the proxy settings.",
+        )
+
+    return error_for
