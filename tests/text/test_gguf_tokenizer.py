@@ -104,6 +104,30 @@ def test_given_merges_win_over_scores(sentencepiece_metadata: Metadata) -> None:
     assert not tokenizer.adds_bos
 
 
+def test_given_merges_never_build_a_control_token(byte_level_metadata: Metadata) -> None:
+    tokens = byte_level_metadata()["tokenizer.ggml.tokens"]
+    tokens = [token if token != "<|im_end|>" else "<e" for token in tokens]
+    metadata = byte_level_metadata(
+        **{"tokenizer.ggml.tokens": tokens, "tokenizer.ggml.merges": ["t h", "< e"]}
+    )
+    tokenizer = Tokenizer.from_gguf(metadata, "llama")
+    assert spelled(tokenizer, "<eth") == ["<", "e", "th"]
+    assert tokenizer.encode("<e", parse_special=True) == [tokenizer.eos_id]
+
+
+def test_a_control_token_of_one_word_stays_text(byte_level_metadata: Metadata) -> None:
+    """`ignore_merges` would find it in the vocabulary."""
+    tokens = byte_level_metadata()["tokenizer.ggml.tokens"]
+    tokens = [token if token != "<|im_end|>" else "stop" for token in tokens]
+    metadata = byte_level_metadata(
+        **{"tokenizer.ggml.tokens": tokens, "tokenizer.ggml.pre": "llama-bpe"}
+    )
+    tokenizer = Tokenizer.from_gguf(metadata, "llama")
+    ids = tokenizer.encode("stop it, stop")
+    assert tokenizer.special_ids.isdisjoint(ids)
+    assert tokenizer.decode(ids) == "stop it, stop"
+
+
 def test_remove_extra_whitespaces(sentencepiece_metadata: Metadata) -> None:
     metadata = sentencepiece_metadata(**{"tokenizer.ggml.remove_extra_whitespaces": True})
     assert spelled(Tokenizer.from_gguf(metadata, "llama"), "  hi   a ") == ["▁hi", "▁a"]

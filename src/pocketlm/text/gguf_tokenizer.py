@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from operator import itemgetter
+from typing import cast
 
 import tokenizers
 from tokenizers import AddedToken, models, normalizers, pre_tokenizers
@@ -140,6 +141,9 @@ def _set_space_rules(
 
 def _given_merges(lines: list[str], control: set[str]) -> list[tuple[str, str]]:
     """The file's merges, without any that would build a control token out of plain text."""
+    building = {f"{text[:cut]} {text[cut:]}" for text in control for cut in range(1, len(text))}
+    if not building.isdisjoint(lines):
+        lines = [line for line in lines if line not in building]
     pairs = [tuple(line.split(" ")) for line in lines]
     if not set(map(len, pairs)) <= {2}:
         at = next(i for i, pair in enumerate(pairs) if len(pair) != 2)
@@ -147,7 +151,7 @@ def _given_merges(lines: list[str], control: set[str]) -> list[tuple[str, str]]:
             f"{PREFIX}merges[{at}] should be two tokens with one space between them, "
             f"found {lines[at][:80]!r}"
         )
-    return [(pair[0], pair[1]) for pair in pairs if pair[0] + pair[1] not in control]
+    return cast(list[tuple[str, str]], pairs)
 
 
 def _derived_merges(
