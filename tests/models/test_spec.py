@@ -62,7 +62,7 @@ def test_folder(tmp_path: Path) -> None:
     assert spec.chat_template is None
     assert spec.generation == {}
     assert spec.name == tmp_path.name
-    assert spec.architecture == "llama"
+    assert spec.architecture == "LlamaForCausalLM"
 
 
 def test_tensors_that_are_known_not_to_matter(tmp_path: Path) -> None:
@@ -105,18 +105,13 @@ def test_nothing_there(tmp_path: Path) -> None:
         open_model(tmp_path)
 
 
-def test_templates_of_folders(tmp_path: Path) -> None:
+def test_templates_by_name(tmp_path: Path) -> None:
     write_folder(tmp_path)
-    named = [{"name": "tool_use", "template": "tools"}, {"name": "default", "template": "named"}]
+    named = [{"name": "tool_use", "template": "tools"}, {"name": "default", "template": "plain"}]
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"chat_template": named}))
-    assert open_model(tmp_path).chat_template == "named"
-    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"chat_template": "plain"}))
-    assert open_model(tmp_path).chat_template == "plain"
-    (tmp_path / "chat_template.jinja").write_text("file")
-    assert open_model(tmp_path).chat_template == "file"
-    (tmp_path / "chat_template.jinja").write_bytes(b"\xff")
-    with pytest.raises(ModelFileError, match="UTF-8"):
-        open_model(tmp_path)
+    spec = open_model(tmp_path)
+    assert spec.chat_template == "plain"
+    assert spec.chat_templates == {"default": "plain", "tool_use": "tools"}
 
 
 def test_sampling_defaults_of_folders(tmp_path: Path) -> None:
@@ -141,6 +136,7 @@ def test_gguf_facts_beyond_the_config(open_synthetic: Open) -> None:
     }
     spec = open_synthetic(gguf("llama", top=top))
     assert spec.name == "Tiny"
+    assert spec.architecture == "llama"
     assert spec.chat_template == "{{ messages }}"
     assert spec.generation == {"temperature": 0.5, "top_k": 0, "repetition_penalty": 1.25}
 

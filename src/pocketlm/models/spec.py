@@ -23,10 +23,10 @@ from pocketlm.models.program import Program
 from pocketlm.models.reading import refuse_leftovers
 from pocketlm.models.safetensors import FolderSource, read_folder, read_json
 from pocketlm.models.sources import GGUFSource, TensorSource, missing, require_packable
+from pocketlm.text.template_sources import folder_templates, gguf_templates
 
 # Read into the configuration, so no op names them.
 _FACT_TENSORS = {"rope_freqs.weight", "rope_factors_short.weight", "rope_factors_long.weight"}
-_TEXT_LIMIT = 16 << 20
 
 
 @dataclass
@@ -36,28 +36,31 @@ class ModelSpec:
     Attributes:
         path: the file or folder.
         name: what the file calls itself, else the file's or folder's name.
+        architecture: what the file says it is: GGUF's name, or the Hugging Face class.
         config: the facts of its architecture.
         program: its forward pass.
         source: its tensors; closed by ``close``.
         tokenizer_source: GGUF metadata, or the folder that has tokenizer.json.
-        chat_template: jinja2 source, None where the model has none.
+        chat_templates: jinja2 sources by name: "default", "tool_use"; empty where it has none.
         generation: sampling defaults that the files carry, under ``Sampling``'s names.
         parameters: counted from the tensors that the program uses, a shared one once.
     """
 
     path: Path
     name: str
+    architecture: str
     config: ModelConfig
     program: Program
     source: TensorSource
     tokenizer_source: Mapping[str, object] | Path
-    chat_template: str | None
+    chat_templates: Mapping[str, str]
     generation: Mapping[str, float]
     parameters: int
 
     @property
-    def architecture(self) -> str:
-        return self.config.family
+    def chat_template(self) -> str | None:
+        """The template for ordinary chats."""
+        return self.chat_templates.get("default")
 
     def close(self) -> None:
         self.source.close()
@@ -108,15 +111,15 @@ def _read_gguf(file: GGUFFile) -> ModelSpec:
     program = family.program(config)
     adapted = family.adapt_gguf(source, keys, config)
     _check_tensors(program, adapted, config, set(source.names()) & _FACT_TENSORS)
-    template = root.raw("tokenizer.chat_template")
     return ModelSpec(
         path=path,
         name=root.text("general.name", path.stem),
+        architecture=architecture,
         config=config,
         program=program,
         source=adapted,
         tokenizer_source=file.metadata,
-        chat_template=template if isinstance(template, str) else None,
+        chat_templates=gguf_templates(file.metadata),
         generation=gguf_generation(root),
         parameters=count_parameters(program),
     )
@@ -139,11 +142,12 @@ def _open_folder(folder: Path) -> ModelSpec:
     return ModelSpec(
         path=folder,
         name=folder.name,
+        architecture=classes[0],
         config=config,
         program=program,
         source=adapted,
         tokenizer_source=folder,
-        chat_template=_folder_template(folder),
+        chat_templates=folder_templates(folder),
         generation=folder_generation(folder),
         parameters=count_parameters(program),
     )
@@ -207,26 +211,3 @@ def _check_tensors(
 def count_parameters(program: Program) -> int:
     """Weights of the program; one that two ops share counts once."""
     return sum(math.prod(shape) for shape in program.shapes().values())
-
-
-def _folder_template(folder: Path) -> str | None:
-    """chat_template.jinja, or the template inside one of the JSON files that may hold it."""
-    file = folder / "chat_template.jinja"
-    if file.is_file():
-        try:
-            if file.stat().st_size > _TEXT_LIMIT:
-                raise ModelFileError("the template is too large", path=file)
-            return file.read_text(encoding="utf-8")
-        except UnicodeDecodeError as error:
-            raise ModelFileError(f"not UTF-8: {error}", path=file) from error
-    for name in ("tokenizer_config.json", "chat_template.json"):
-        if not (folder / name).is_file():
-            continue
-        value = read_json(folder / name).get("chat_template")
-        if isinstance(value, str):
-            return value
-        for item in value if isinstance(value, list) else ():
-            if isinstance(item, dict) and item.get("name") == "default":
-                template = item.get("template")
-                return template if isinstance(template, str) else None
-    return None
