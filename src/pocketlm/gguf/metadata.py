@@ -232,22 +232,23 @@ def encode_metadata(metadata: Mapping[str, Value]) -> bytes:
 
 
 def _encode_entry(key: str, value: Value) -> bytes:
-    name = key.encode()
-    if not 0 < len(name) <= MAX_KEY_BYTES:
-        raise RequestError(f"a metadata key has 1 to {MAX_KEY_BYTES} bytes, found {len(name)}")
     try:
-        return encode_string(key) + _encode_value(value)
+        name = encode_string(key)
+        if not 0 < len(name) - 8 <= MAX_KEY_BYTES:
+            raise RequestError(f"a key has 1 to {MAX_KEY_BYTES} bytes, found {len(name) - 8}")
+        return name + _encode_value(value)
     except RequestError as error:
-        raise RequestError(f"metadata {key!r}: {error.message}") from None
+        raise RequestError(f"metadata {key!r:.80}: {error.message}") from None
     except (struct.error, OverflowError) as error:
-        raise RequestError(f"metadata {key!r}: {value!r:.80} does not fit its type") from error
-    except UnicodeEncodeError as error:
-        raise RequestError(f"metadata {key!r} is not text that UTF-8 can hold") from error
+        raise RequestError(f"metadata {key!r:.80}: {value!r:.80} does not fit its type") from error
 
 
 def encode_string(text: str) -> bytes:
-    """A u64 length and UTF-8."""
-    data = text.encode()
+    """A u64 length and UTF-8. Raises RequestError for lone surrogates."""
+    try:
+        data = text.encode()
+    except UnicodeEncodeError as error:
+        raise RequestError(f"{text!r:.80} is not text that UTF-8 can hold") from error
     return struct.pack("<Q", len(data)) + data
 
 
@@ -266,5 +267,6 @@ def _encode_value(value: Value) -> bytes:
         if element is None or value.ndim != 1:
             raise RequestError(f"GGUF has no array of {value.dtype} in {value.ndim} dimensions")
         head += struct.pack("<IQ", element, value.size)
-        return bytes(head + value.astype(_NUMBERS[element][1]).tobytes())
+        numbers: bytes = value.astype(_NUMBERS[element][1]).tobytes()
+        return head + numbers
     return head + _NUMBERS[type][0].pack(value)

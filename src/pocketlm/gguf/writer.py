@@ -34,6 +34,7 @@ Chunk: TypeAlias = bytes | bytearray | memoryview | npt.NDArray[Any]
 Chunks: TypeAlias = Chunk | Iterable[Chunk]
 
 MAX_WRITTEN_NAME_BYTES = 63  # llama.cpp keeps names in 64 bytes with a zero at the end
+MAX_BYTES = 1 << 60  # no shape or offset below it can overflow its field
 
 
 @dataclass(frozen=True)
@@ -110,15 +111,19 @@ def _header(metadata: Mapping[str, Value], plan: Sequence[TensorData], alignment
         if tensor.name in names:
             raise RequestError(f"tensor {tensor.name!r} is given twice")
         names.add(tensor.name)
+        nbytes = tensor_nbytes(tensor.type, tensor.shape)
+        if offset + nbytes > MAX_BYTES:
+            raise RequestError(f"tensor {tensor.name!r} takes {nbytes:,} bytes")
         parts.append(_encode_info(tensor, offset))
-        offset += padded(tensor_nbytes(tensor.type, tensor.shape), alignment)
+        offset += padded(nbytes, alignment)
     header = b"".join(parts)
     return header.ljust(padded(len(header), alignment), b"\0")
 
 
 def _encode_info(tensor: TensorData, offset: int) -> bytes:
     shape = tuple(int(n) for n in tensor.shape)
-    length = len(tensor.name.encode())
+    name = encode_string(tensor.name)
+    length = len(name) - 8
     if not 0 < length <= MAX_WRITTEN_NAME_BYTES:
         raise RequestError(
             f"tensor name {tensor.name!r:.80} has {length} bytes, "
@@ -128,8 +133,9 @@ def _encode_info(tensor: TensorData, offset: int) -> bytes:
         raise RequestError(
             f"tensor {tensor.name!r} has {len(shape)} dimensions, expected 1 to {MAX_DIMENSIONS}"
         )
-    head = encode_string(tensor.name) + struct.pack("<I", len(shape))
-    return head + struct.pack(f"<{len(shape)}QIQ", *reversed(shape), tensor.type, offset)
+    return name + struct.pack(
+        f"<I{len(shape)}QIQ", len(shape), *reversed(shape), tensor.type, offset
+    )
 
 
 def _write_data(write: Write, tensor: TensorData, nbytes: int) -> None:
