@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from pocketlm.engine.answer import Chunk, Completion, Prompt, answer, collect
 from pocketlm.engine.build import Built, EngineOptions, KvType, MemoryPlan, build_engine
 from pocketlm.engine.context import Overflow
-from pocketlm.engine.sampling import SamplingOptions, resolve
+from pocketlm.engine.sampling import SamplingOptions, SamplingParams, resolve
 from pocketlm.engine.shared import SharedEngine
 from pocketlm.errors import CapacityError, RequestError
 from pocketlm.progress import ProgressCallback, silent
@@ -172,6 +172,10 @@ class Model:
         else:
             prompt = self._chat_prompt(messages, tools, template_options, on_overflow, options)
         return self._run(prompt, on_overflow, options, raw=raw, cancel=cancel)
+
+    def sampling(self, **options: Unpack[SamplingOptions]) -> SamplingParams:
+        """What a request with these options would be drawn with, the model's defaults included."""
+        return resolve(options, self._defaults)
 
     def score(self, text: str | Sequence[int]) -> NDArray[np.float64]:
         """Natural-log probability of every token after the first, given those before it.

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pocketlm._native import Sampler
 from pocketlm.engine.engine import Engine, EngineConfig, Output
 from pocketlm.engine.request import Request
 from pocketlm.engine.sampling import SamplingParams
@@ -67,6 +68,21 @@ def test_greedy_output_is_the_argmax_of_the_whole_history() -> None:
     assert request.finish_reason == "length"
 
 
+def test_draw_number_i_is_that_of_output_token_i_after_the_penalties() -> None:
+    engine = make_engine()
+    params = SamplingParams(
+        temperature=1, seed=5, top_k=0, presence_penalty=2, max_tokens=12, ignore_eos=True
+    )
+    request = engine.add([5, 6, 7], params)
+    run(engine)
+    sampler = Sampler(VOCAB, temperature=1, top_p=0.95, min_p=0.05, presence_penalty=2, seed=5)
+    tokens = [5, 6, 7]
+    for index in range(12):
+        tokens.append(sampler.sample(mock_logits(np.array(tokens), 0, VOCAB), index)[0])
+        sampler.observe_output(tokens[-1])
+    assert request.tokens == tokens
+
+
 @dataclass(frozen=True)
 class Plan:
     prompt: list[int]
@@ -75,8 +91,12 @@ class Plan:
     leaves: int | None  # after how many more steps it is aborted
 
 
-# Few different tokens, so that prompts often begin alike.
-prompts = st.lists(st.integers(4, 6), min_size=1, max_size=CONTEXT - 10)
+# Prompts often begin alike.
+prompts = st.builds(
+    lambda head, tail: ([4, 5, 6, 5] * CONTEXT)[:head] + tail,
+    st.integers(0, CONTEXT - 15),
+    st.lists(st.integers(4, 6), min_size=1, max_size=5),
+)
 plans = st.builds(
     Plan,
     prompt=prompts,
@@ -164,16 +184,48 @@ def test_a_shared_beginning_is_computed_once() -> None:
     assert computed == (12 + 1) + (1 + 1) + (4 + 1)
 
 
+def test_a_block_is_not_shared_before_it_is_whole() -> None:
+    engine = make_engine(page_positions=4, max_tokens=6)
+    prompt = list(range(4, 16))
+    left = engine.add(prompt, greedy(max_tokens=2))
+    engine.step()
+    engine.abort(left)
+    request = engine.add(prompt, greedy(max_tokens=2))
+    run(engine)
+    assert request.cached == 4
+    assert request.output == alone(prompt, greedy(max_tokens=2))
+
+
 def test_preemption_takes_the_youngest_and_changes_no_output() -> None:
     # Two requests of 40 positions at their end in 12 blocks of 4: they cannot both stay.
-    engine = make_engine(pages=12, page_positions=4, max_tokens=64)
+    engine = make_engine(pages=12, page_positions=4, max_tokens=64, max_sequences=2)
     params = greedy(max_tokens=34, ignore_eos=True)
     old, young = engine.add([4, 5, 6], params), engine.add([7, 8, 9], params)
+    late = engine.add([4], greedy(max_tokens=1))
+    while not young.preemptions:
+        engine.step()
+    assert list(engine.scheduler.waiting) == [young, late]
     run(engine)
     assert old.preemptions == 0
     assert young.preemptions > 0
     assert old.output == alone([4, 5, 6], params)
     assert young.output == alone([7, 8, 9], params)
+
+
+def test_a_preempted_request_leaves_the_step_it_was_part_of() -> None:
+    # After 4 steps the old request is at the rope switch and starts again with 6 blocks of 12; in
+    # that step the young one, which decodes and is served first, has just taken its 7th.
+    engine = make_engine(pages=12, page_positions=4, max_tokens=64)
+    params = greedy(max_tokens=20, ignore_eos=True)
+    old, young = engine.add([4] * (SWITCH - 3), params), engine.add([5] * (SWITCH + 1), params)
+    for _ in range(4):
+        engine.step()
+    outputs = engine.step()
+    assert [o.request for o in outputs] == [old]
+    assert (old.preemptions, young.preemptions) == (0, 1)
+    run(engine)
+    assert old.output == alone([4] * (SWITCH - 3), params)
+    assert young.output == alone([5] * (SWITCH + 1), params)
 
 
 def test_decoding_goes_on_while_a_long_prompt_is_computed() -> None:

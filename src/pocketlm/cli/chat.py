@@ -1,0 +1,195 @@
+"""``pocketlm chat REF``: a conversation. Ctrl-C stops the answer, not the program."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from pocketlm.errors import PocketLMError, RequestError
+
+if TYPE_CHECKING:
+    from pocketlm import Completion, Model
+
+HELP = """\
+/set               show the options        /set NAME VALUE   set one, such as temperature 0.2
+/system TEXT       set the system message  /system           show it
+/reset             forget the conversation
+/stats             what the last answer cost
+/help              this                    /bye              leave (or Ctrl-D)
+A message that begins with \"\"\" goes on to the next \"\"\"; a line that ends with \\ goes on too.
+Ctrl-C stops an answer."""
+
+
+def chat(
+    ref: Annotated[str, typer.Argument(help="A model: smollm2:135m, hf:ORG/REPO, ./model.gguf …")],
+    system: Annotated[str | None, typer.Option(help="The system message.")] = None,
+    context: Annotated[
+        int | None, typer.Option(help="Tokens that a conversation may have.")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(help="Default: the physical cores.")] = None,
+    kv: Annotated[Literal["f16", "f32"], typer.Option(help="Type of the KV cache.")] = "f16",
+) -> None:
+    """Talk with a model."""
+    from pocketlm.cli.fetching import load
+
+    given = {"context": context, "threads": threads}
+    options: dict[str, Any] = {name: v for name, v in given.items() if v is not None}
+    with load(ref, kv=kv, **options) as model:
+        Session(model, system).talk()
+
+
+class Session:
+    """One conversation: its messages, its options, and the commands that change them."""
+
+    def __init__(self, model: Model, system: str | None = None) -> None:
+        self.model = model
+        self.system = system
+        self.messages: list[dict[str, str]] = []
+        self.options: dict[str, Any] = {}
+        self.on_overflow: Literal["error", "stop", "truncate"] = "error"
+        self.think: bool | None = None
+        self.last: Completion | None = None
+        self.commands = {
+            "/help": self._help,
+            "/set": self._set,
+            "/system": self._system,
+            "/reset": self._reset,
+            "/stats": self._stats,
+        }
+
+    def talk(self) -> None:
+        """Reads and answers until /bye, the end of input, or a second Ctrl-C at the prompt."""
+        if sys.stdin.isatty():
+            import readline  # noqa: F401 (gives input() its editing and history)
+
+            print(f"{self.model.name}, context {self.model.context:,}. /help says what there is.")
+        interrupted = False
+        while True:
+            try:
+                message = self._read()
+            except EOFError:
+                return
+            except KeyboardInterrupt:
+                if interrupted:
+                    return
+                interrupted = True
+                print("\nCtrl-C again, Ctrl-D or /bye leaves.")
+                continue
+            interrupted = False
+            if message.strip() in ("/bye", "/exit", "/quit"):
+                return
+            try:
+                self.handle(message)
+            except PocketLMError as error:
+                print(f"pocketlm: {error}", file=sys.stderr)
+            except KeyboardInterrupt:  # the second one, while an answer was being stopped
+                print()
+
+    def handle(self, message: str) -> None:
+        """One message or one command. Raises PocketLMError; the conversation is then as before."""
+        name, _, rest = message.strip().partition(" ")
+        if name.startswith("/"):
+            command = self.commands.get(name)
+            if command is None:
+                known = ", ".join([*self.commands, "/bye"])
+                raise RequestError(f"there is no command {name}", hint=f"There are {known}.")
+            command(rest.strip())
+        elif message.strip():
+            self._answer(message)
+
+    def _read(self) -> str:
+        prompt = sys.stdin.isatty()
+        line = input("> " if prompt else "")
+        if line.startswith('"""'):
+            text = line[3:]
+            while '"""' not in text:
+                text += "\n" + input("… " if prompt else "")
+            return text[: text.index('"""')]
+        while line.endswith("\\"):
+            line = line[:-1] + "\n" + input("… " if prompt else "")
+        return line
+
+    def _answer(self, message: str) -> None:
+        from pocketlm.cli.answering import notices, show, stop_on_interrupt
+
+        head = [] if self.system is None else [{"role": "system", "content": self.system}]
+        asked = {"role": "user", "content": message}
+        thinking = {} if self.think is None else {"enable_thinking": self.think}
+        with stop_on_interrupt() as cancel:
+            chunks = self.model.stream(
+                [*head, *self.messages, asked],
+                template_options=thinking,
+                on_overflow=self.on_overflow,
+                cancel=cancel,
+                **self.options,
+            )
+            self.last = show(chunks)
+        # What was said of a stopped answer stays in the conversation: it was read.
+        self.messages += [asked, {"role": "assistant", "content": self.last.text}]
+        for notice in notices(self.last, self.model, self.options.get("max_tokens")):
+            print(f"({notice})")
+
+    def _help(self, rest: str) -> None:
+        print(HELP)
+
+    def _reset(self, rest: str) -> None:
+        self.messages.clear()
+        self.last = None
+        print("The conversation is empty.")
+
+    def _system(self, rest: str) -> None:
+        if rest:
+            self.system = rest
+        print(self.system or "There is no system message.")
+
+    def _stats(self, rest: str) -> None:
+        from pocketlm.cli.answering import stats_lines
+
+        if self.last is None:
+            raise RequestError("there has been no answer yet")
+        print("\n".join(stats_lines(self.last.stats, self.last.finish_reason, self.model)))
+
+    def _set(self, rest: str) -> None:
+        from pocketlm.engine.sampling import resolve
+
+        name, _, value = rest.partition(" ")
+        if not name:
+            self._show_options()
+            return
+        value = value.strip()
+        if not value:
+            raise RequestError(f"/set {name} needs a value")
+        if name == "on_overflow":
+            if value not in ("error", "stop", "truncate"):
+                raise RequestError(f"on_overflow is {value!r}, expected error, stop or truncate")
+            self.on_overflow = value  # type: ignore[assignment]
+        elif name == "think":
+            self.think = _switch(value)
+        else:
+            changed = {**self.options, name: _literal(value)}
+            resolve(changed)  # raises for an unknown name or a value out of range
+            self.options = changed
+
+    def _show_options(self) -> None:
+        import dataclasses
+
+        for name, value in dataclasses.asdict(self.model.sampling(**self.options)).items():
+            print(f"{name:<20} {value}{'  (set here)' if name in self.options else ''}")
+        print(f"{'on_overflow':<20} {self.on_overflow}")
+
+
+def _literal(value: str) -> object:
+    """0.5, 7, True, ["a", "b"] or {1: -2.0} as Python writes them; anything else is text."""
+    try:
+        return ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return value
+
+
+def _switch(value: str) -> bool:
+    if value not in ("on", "off"):
+        raise RequestError(f"think is {value!r}, expected on or off")
+    return value == "on"

@@ -1,0 +1,130 @@
+"""Contract 2 of the design on the native core: the bits of a token's logits do not depend on what
+else is in the batch, how the prompt was cut, threads, the prefix cache or preemption."""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pocketlm.engine.sampling import SamplingParams
+from pocketlm.engine.score import embed, score
+
+from . import tiny
+
+
+def prompt_of(seed: int, length: int) -> list[int]:
+    # Seeds of one residue share a beginning, so that the prefix cache has something to find.
+    head = np.random.default_rng(seed % 2).integers(0, tiny.VOCAB, 70).tolist()
+    tail = np.random.default_rng(seed).integers(0, tiny.VOCAB, 90).tolist()
+    return (head + tail)[:length]
+
+
+@cache
+def alone(seed: int, length: int, count: int, block_type: int, kv: str) -> tuple[bytes, ...]:
+    """Logits of ``count`` greedy tokens: one request, one thread, whole prompt in one step."""
+    engine = tiny.engine(block_type=block_type, kv=kv, prefix_cache=False, sequences=1)
+    params = SamplingParams(temperature=0, max_tokens=count)
+    request = engine.add(prompt_of(seed, length), params)
+    while engine.busy:
+        engine.step()
+    return tuple(engine.drawn[request.id])
+
+
+# (which prompt, its length, how many tokens, at which step it comes)
+arrivals = st.tuples(
+    st.integers(0, 3),
+    st.sampled_from([1, 31, 32, 33, 65, 79, 90, 140]),
+    st.integers(1, 6),
+    st.integers(0, 4),
+)
+
+
+@given(
+    requests=st.lists(arrivals, min_size=1, max_size=5),
+    max_tokens=st.sampled_from([16, 33, 100, 256]),
+    spare_pages=st.integers(0, 12),
+    sequences=st.integers(1, 5),
+    threads=st.integers(1, 3),
+    prefix_cache=st.booleans(),
+    model=st.sampled_from([(tiny.F32, "f32"), (tiny.F32, "f16"), (tiny.Q8_0, "f16")]),
+)
+@settings(max_examples=60, deadline=None)
+def test_logits_are_bit_equal_in_any_company(
+    requests: list[tuple[int, int, int, int]],
+    max_tokens: int,
+    spare_pages: int,
+    sequences: int,
+    threads: int,
+    prefix_cache: bool,
+    model: tuple[int, str],
+) -> None:
+    block_type, kv = model
+    engine = tiny.engine(
+        threads=threads,
+        block_type=block_type,
+        kv=kv,
+        max_tokens=max_tokens,
+        sequences=sequences,
+        pages=tiny.CONTEXT // 32 + spare_pages,
+        prefix_cache=prefix_cache,
+    )
+    ids = {}
+    step = 0
+    while engine.busy or step <= 4:
+        for i, (seed, length, count, arrives) in enumerate(requests):
+            if arrives == step:
+                params = SamplingParams(temperature=0, max_tokens=count)
+                ids[i] = engine.add(prompt_of(seed, length), params).id
+        engine.step()
+        step += 1
+    for i, (seed, length, count, _) in enumerate(requests):
+        assert tuple(engine.drawn[ids[i]]) == alone(seed, length, count, block_type, kv)
+
+
+def test_preemption_happens_and_changes_no_bit() -> None:
+    engine = tiny.engine(pages=6, sequences=4)
+    params = SamplingParams(temperature=0, max_tokens=60)
+    requests = [engine.add(prompt_of(seed, 40), params) for seed in (1, 2)]
+    while engine.busy:
+        engine.step()
+    assert requests[1].preemptions > 0
+    for seed, request in zip((1, 2), requests, strict=True):
+        assert tuple(engine.drawn[request.id]) == alone(seed, 40, 60, tiny.F32, "f16")
+
+
+def test_the_prefix_cache_is_used_and_changes_no_bit() -> None:
+    engine = tiny.engine()
+    for seed in (0, 2):
+        request = engine.add(prompt_of(seed, 79), SamplingParams(temperature=0, max_tokens=1))
+        while engine.busy:
+            engine.step()
+        assert tuple(engine.drawn[request.id]) == alone(seed, 79, 1, tiny.F32, "f16")
+    assert request.cached == 64
+
+
+@pytest.mark.parametrize("length", [2, 17, 79, 80, 81, 82, 160])
+def test_scores_are_the_log_softmax_of_the_engines_logits(length: int) -> None:
+    engine = tiny.engine()
+    tokens = prompt_of(1, length)
+    logprobs = score(engine, tokens)
+    assert logprobs.shape == (length - 1,)
+    assert engine.pool.free == engine.pool.count
+    at = length - 2  # the token that is scored last is the one a prompt of all others would draw
+    (row,) = alone(1, length - 1, 1, tiny.F32, "f16")
+    logits = np.frombuffer(row, np.float32).astype(np.float64)
+    want = logits[tokens[-1]] - logits.max() - math.log(np.exp(logits - logits.max()).sum())
+    assert logprobs[at] == pytest.approx(want, abs=1e-6)
+
+
+def test_embeddings_have_length_one_and_tell_texts_apart() -> None:
+    engine = tiny.engine()
+    one, same, other = (embed(engine, prompt_of(seed, 50)) for seed in (1, 1, 5))
+    assert one.shape == (64,)
+    assert np.linalg.norm(one) == pytest.approx(1, abs=1e-6)
+    assert (one == same).all()
+    assert float(one @ other) < 0.999
