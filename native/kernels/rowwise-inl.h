@@ -69,7 +69,7 @@ POCKETLM_INLINE isa::F sigmoid_times(isa::F x, isa::F argument) {  // x / (1 + e
 POCKETLM_INLINE isa::F gelu_tanh(isa::F x) {
   using namespace isa;
   const F x2 = mul(x, x);
-  const F u = mul(mul(x, set1(0x1.98845ap+0f)), fma(x2, set1(0.044715f), set1(1)));  // 2 sqrt(2 / pi) = 1.5957691
+  const F u = mul(mul(x, set1(0x1.988454p+0f)), fma(x2, set1(0.044715f), set1(1)));  // 2 sqrt(2 / pi) = 1.5957691
   return sigmoid_times(x, u);
 }
 

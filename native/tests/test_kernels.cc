@@ -303,7 +303,6 @@ void test_quantize_row() {
   }
 }
 
-// exp through softcap's and silu's use is covered above; here its own error, through silu(x) = x / (1 + exp(-x)).
 void test_dispatch() {
   CHECK(std::string(runnable_kernels().front()->name) == "scalar");
   CHECK_THROWS(std::invalid_argument, select_kernels("sse9"));
