@@ -29,8 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pocketlm.models import ModelConfig, ModelSpec
-    from pocketlm.text import Tokenizer
-    from pocketlm.text.template import ChatTemplate
+    from pocketlm.text import ChatTemplate, Tokenizer
 
 Message = Mapping[str, Any]
 """{"role": "user", "content": "..."}: OpenAI's shape, as chat templates take it."""
@@ -43,9 +42,10 @@ def load(
     threads: int | None = None,
     kv: KvType = "f16",
     sequences: int = 1,
+    pull: bool = False,
     progress: ProgressCallback = silent,
 ) -> Model:
-    """Opens a model that is on this disk: a name in the store, a GGUF file or a model folder.
+    """Opens a model: a name in the store, a GGUF file or a model folder.
 
     Args:
         ref: ``smollm2:135m``, ``./model.gguf``, ``hf:ORG/REPO`` …
@@ -53,7 +53,8 @@ def load(
         threads: None is the physical cores that this process may use.
         kv: type of the KV cache: "f16", or "f32" for exactness.
         sequences: how many answers may be under way at once, each with a whole context.
-        progress: told how far packing the weights is, in parameters.
+        pull: fetch a model that is not in the store yet.
+        progress: told how far that is, in bytes, and packing the weights, in parameters.
 
     Raises NotFoundError for a model that is not there, ModelFileError for a broken file,
     UnsupportedError for one that PocketLM does not run, CapacityError if memory does not suffice.
@@ -61,8 +62,9 @@ def load(
     from pocketlm.models import open_model
 
     options = EngineOptions(context=context, threads=threads, kv=kv, sequences=sequences)
+    path = _locate(ref, pull=pull, progress=progress)
     started = time.perf_counter()
-    spec = open_model(_locate(ref))
+    spec = open_model(path)
     try:
         return Model(spec, options, progress=progress, started=started)
     except BaseException:
@@ -80,7 +82,7 @@ class Model:
         context: positions for prompt and answer together.
         threads: how many it computes with.
         memory: bytes it takes.
-        load_s: seconds that loading took.
+        load_s: seconds from opening the file to being ready.
     """
 
     def __init__(
@@ -217,7 +219,7 @@ class Model:
         on_overflow: Overflow,
         options: SamplingOptions,
     ) -> Prompt:
-        from pocketlm.text.chat import encode_chat
+        from pocketlm.text import encode_chat
 
         if self.template is None:
             raise RequestError(
@@ -257,7 +259,7 @@ class Model:
         cancel: threading.Event | None = None,
     ) -> Iterator[Chunk]:
         """Queues the request at once, so that its errors come now and not at the first chunk."""
-        from pocketlm.text.stream import StreamDecoder
+        from pocketlm.text import StreamDecoder
 
         params = resolve(options, self._defaults)
         decoder = StreamDecoder(self.tokenizer, params.stop, continuation=raw)
@@ -283,15 +285,13 @@ def _without_oldest(messages: Sequence[Message], used: int, room: int) -> Sequen
     return [*messages[:first], *messages[end:]]
 
 
-def _locate(ref: str | Path) -> Path:
-    """The file or folder that a ref names: a path that exists, else a model in the store."""
-    path = Path(ref).expanduser()
-    if path.exists():
-        return path
-    from pocketlm.settings import Settings
+def _locate(ref: str | Path, *, pull: bool, progress: ProgressCallback) -> Path:
+    """The file or folder that a ref names."""
+    if isinstance(ref, Path):
+        return ref
     from pocketlm.store import Store
 
-    return Store(Settings.from_environment().home).resolve(str(ref)).path
+    return Store().resolve(ref, pull=pull, progress=progress).path
 
 
 def _tokenizer(spec: ModelSpec) -> Tokenizer:
@@ -304,10 +304,9 @@ def _tokenizer(spec: ModelSpec) -> Tokenizer:
 
 
 def _template(spec: ModelSpec, tokenizer: Tokenizer) -> ChatTemplate | None:
-    from pocketlm.text.template import ChatTemplate
+    from pocketlm.text import ChatTemplate
 
-    sources = {"default": spec.chat_template} if spec.chat_template else {}
     try:
-        return ChatTemplate.for_model(tokenizer, sources)
+        return ChatTemplate.for_model(tokenizer, spec.chat_templates)
     except RequestError:
         return None

@@ -123,7 +123,7 @@ def test_scores_are_the_log_softmax_of_the_engines_logits(length: int) -> None:
 
 def test_embeddings_have_length_one_and_tell_texts_apart() -> None:
     engine = tiny.engine()
-    one, same, other = (embed(engine, prompt_of(seed, 50)) for seed in (1, 1, 5))
+    one, same, other = (embed(engine, prompt_of(seed, 50)) for seed in (1, 1, 2))
     assert one.shape == (64,)
     assert np.linalg.norm(one) == pytest.approx(1, abs=1e-6)
     assert (one == same).all()
