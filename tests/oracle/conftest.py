@@ -33,11 +33,12 @@ def variant_of(spec: ModelSpec, length: int) -> int:
     return int(spec.config.rope_switch is not None and length > spec.config.rope_switch)
 
 
-def run_reference(spec: ModelSpec, tokens: Array) -> Array:
+def run_reference(spec: ModelSpec, tokens: Array, *, activations: bool = False) -> Array:
     from .reference import ReferenceExecutor, ReferenceWeights
 
     executor = ReferenceExecutor()
-    lower(spec.program, ReferenceWeights(spec), executor)  # type: ignore[arg-type]
+    weights = ReferenceWeights(spec, activations=activations)
+    lower(spec.program, weights, executor)  # type: ignore[arg-type]
     return executor.run(tokens, variant=variant_of(spec, len(tokens)))
 
 

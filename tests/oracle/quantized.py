@@ -15,13 +15,14 @@ from pocketlm.gguf import BlockType
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-# Where the float16 super-block scales of a block stand.
+# Where the float16 super-block scales of a block stand, and what they are to each other: the scale
+# of the minimum is the mean code, so that the weights have a mean of zero.
 _SCALES_AT = {
-    BlockType.Q2_K: (80, 82),
-    BlockType.Q3_K: (108,),
-    BlockType.Q4_K: (0, 2),
-    BlockType.Q5_K: (0, 2),
-    BlockType.Q6_K: (208,),
+    BlockType.Q2_K: {80: 1.0, 82: 1.5},
+    BlockType.Q3_K: {108: 1.0},
+    BlockType.Q4_K: {0: 1.0, 2: 7.5},
+    BlockType.Q5_K: {0: 1.0, 2: 15.5},
+    BlockType.Q6_K: {208: 1.0},
 }
 
 
@@ -41,10 +42,10 @@ def _random_blocks(values: Array, type: BlockType, seed: int) -> Array:
     _, size = gguf_py.GGML_QUANT_SIZES[kind]
     rows, cols = values.shape
     blocks = np.random.default_rng(seed).integers(0, 256, (rows, cols // 256, size), dtype=np.uint8)
-    scale = np.float16(1)
+    flat, scale = blocks.reshape(rows, -1), 1.0
     for _ in range(2):
-        for at in _SCALES_AT[type]:
-            blocks[:, :, at : at + 2] = np.frombuffer(scale.tobytes(), dtype=np.uint8)
-        flat = blocks.reshape(rows, -1)
-        scale = np.float16(values.std() / gguf_py.quants.dequantize(flat, kind).std() * scale)
+        for at, factor in _SCALES_AT[type].items():
+            half = np.float16(scale * factor)
+            blocks[:, :, at : at + 2] = np.frombuffer(half.tobytes(), dtype=np.uint8)
+        scale *= values.std() / gguf_py.quants.dequantize(flat, kind).std()
     return flat

@@ -7,28 +7,41 @@ when the core disagrees with transformers and this does not, the program is not 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from pocketlm.gguf import dequantize
+from pocketlm.gguf import BlockType, dequantize
 from pocketlm.models.spec import ModelSpec
 
 Array = np.ndarray[Any, np.dtype[Any]]
 State = dict[int, Array]
 
+FLOATS = (BlockType.F32, BlockType.F16, BlockType.BF16)
+
+
+@dataclass(frozen=True)
+class ReferenceWeight:
+    """A matrix in float64, and whether its activations are quantized as the core does it."""
+
+    values: Array
+    quantized: bool
+
 
 class ReferenceWeights:
-    """A spec's weights, decoded to float64."""
+    """A spec's weights, decoded; with ``activations`` those of quantized weights are quantized."""
 
-    def __init__(self, spec: ModelSpec) -> None:
+    def __init__(self, spec: ModelSpec, *, activations: bool = False) -> None:
         self._source = spec.source
+        self._activations = activations
 
-    def matrix(self, name: str) -> Array:
+    def matrix(self, name: str) -> ReferenceWeight:
         matrix = self._source.matrix(name)
         values = dequantize(matrix.type, np.array(matrix.data), (matrix.rows, matrix.cols))
         values = values if matrix.row_map is None else values[matrix.row_map]
-        return values.astype(np.float64)
+        quantized = self._activations and matrix.type not in FLOATS
+        return ReferenceWeight(values.astype(np.float64), quantized)
 
     def vector(self, name: str) -> Array:
         return self._source.vector(name)
@@ -47,10 +60,19 @@ def activate(kind: str, x: Array) -> Array:
 
 
 def quantized(x: Array) -> Array:
-    """BitNet's activations: float32 rounding decides which way a tie goes."""
+    """8 bits with one scale a row; float32 rounding decides which way a tie goes."""
     x = x.astype(np.float32)
     scale = np.float32(127) / np.maximum(np.abs(x).max(-1, keepdims=True), np.float32(1e-5))
     return (np.clip(np.rint(x * scale), -128, 127) / scale).astype(np.float64)
+
+
+def input_of(weight: ReferenceWeight, x: Array, quantize: str) -> Array:
+    """What a product with ``weight`` reads."""
+    if quantize == "row":
+        return quantized(x)
+    if weight.quantized:
+        return quantized(x.reshape(len(x), -1, 32)).reshape(x.shape)
+    return x
 
 
 class ReferenceExecutor:
@@ -79,9 +101,9 @@ class ReferenceExecutor:
         self._tables.append((short, long, factor))
         return len(self._tables) - 1
 
-    def embed(self, dst: int, weight: Array, scale: float) -> None:
+    def embed(self, dst: int, weight: ReferenceWeight, scale: float) -> None:
         def op(s: State) -> None:
-            s[dst][:] = weight[self._tokens] * scale
+            s[dst][:] = weight.values[self._tokens] * scale
 
         self._ops.append(op)
 
@@ -93,10 +115,10 @@ class ReferenceExecutor:
 
     def linear(self, src: int, parts: list[Any], accumulate: bool, quantize: str) -> None:
         def op(s: State) -> None:
-            x = quantized(s[src]) if quantize == "row" else s[src]
             for weight, dst, offset, bias in parts:
-                y = x @ weight.T + (0 if bias is None else bias)
-                columns = slice(offset, offset + weight.shape[0])
+                y = input_of(weight, s[src], quantize) @ weight.values.T
+                y += 0 if bias is None else bias
+                columns = slice(offset, offset + len(weight.values))
                 s[dst][:, columns] = y + (s[dst][:, columns] if accumulate else 0)
 
         self._ops.append(op)
