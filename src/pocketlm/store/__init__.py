@@ -1,7 +1,9 @@
 """The store: verified models on this disk, by name, and the sources that they come from."""
 
+from pocketlm.store.checking import Finding, Report
 from pocketlm.store.manifest import Manifest
 from pocketlm.store.refs import parse
-from pocketlm.store.store import Removed, Store, StoredModel
+from pocketlm.store.shelf import Removed, StoredModel
+from pocketlm.store.store import Store
 
-__all__ = ["Manifest", "Removed", "Store", "StoredModel", "parse"]
+__all__ = ["Finding", "Manifest", "Removed", "Report", "Store", "StoredModel", "parse"]

@@ -1,65 +1,34 @@
-"""The store: what models are on this disk, under which names, and how they get there.
+"""The store: how a ref becomes a model on this disk. The one door to this floor.
 
-    HOME/blobs/sha256-HEX                 bytes, each named by its hash, read-only
-    HOME/manifests/NAME/TAG/manifest.json what a model is and which blobs it is made of
-    HOME/models/NAME/TAG/FILE.gguf        the same bytes under plain names (hard links)
-    HOME/partial/                         unfinished downloads
-    HOME/locks/                           lock files between processes
-
-The manifest is what counts and is written last; links can be made again from it. Removing a model
-unlinks its manifest first and then the blobs that no other manifest names, under one lock with the
-writing of manifests.
+``pull`` goes from the ref to its source, from the source to blobs, from the blobs to facts, and
+ends with a manifest on the shelf. ``resolve`` only looks. Everything else keeps the shelf in order.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from pocketlm import catalog
-from pocketlm.errors import IntegrityError, ModelFileError, NotFoundError, RequestError
+from pocketlm.errors import IntegrityError, NotFoundError, RequestError
 from pocketlm.progress import Progress, ProgressCallback, silent
 from pocketlm.settings import Settings
-from pocketlm.store import refs
-from pocketlm.store.blobs import Blobs
+from pocketlm.store import checking, importing, refs
+from pocketlm.store.checking import Report
 from pocketlm.store.describe import describe
 from pocketlm.store.download import Patience
-from pocketlm.store.files import write_file
 from pocketlm.store.locks import locked
-from pocketlm.store.manifest import Manifest, read_manifest
+from pocketlm.store.manifest import FileRecord, Manifest, Source
 from pocketlm.store.refs import HubRef, NameRef, OllamaRef, PackageRef, PathRef, StoredRef
+from pocketlm.store.shelf import Removed, Shelf, StoredModel
 from pocketlm.store.sources.base import Found, Intake, Pin
 from pocketlm.store.web import Web
 
 _COMMIT_TRIES = 3
-
-
-@dataclass(frozen=True)
-class StoredModel:
-    """A model that can be opened.
-
-    Attributes:
-        name: its name here; for a path, the path.
-        path: the .gguf file, the first of several, or the folder of safetensors.
-        manifest: what the store knows of it; None for a path that is not in the store.
-    """
-
-    name: str
-    path: Path
-    manifest: Manifest | None
-
-
-@dataclass(frozen=True)
-class Removed:
-    """What removing a model did, in bytes: freed, and kept since other models use them."""
-
-    name: str
-    freed: int
-    kept: int
 
 
 @dataclass(frozen=True)
@@ -72,7 +41,7 @@ class _Wanted:
 
 
 class Store:
-    """The models below one folder. Any number of processes may use the same folder.
+    """The models below one folder. Any number of processes and threads may use the same folder.
 
     Args:
         home: the folder; the one of ``Settings`` if None.
@@ -91,22 +60,14 @@ class Store:
         self.home = home or settings.home
         self.offline = settings.offline if offline is None else offline
         self.patience = patience or Patience()
-        self.blobs = Blobs(self.home / "blobs")
-        self.manifests = self.home / "manifests"
-        self.models = self.home / "models"
-        self.partial = self.home / "partial"
-        self.locks = self.home / "locks"
+        self.shelf = Shelf(self.home)
 
-    # What is here
+    # Looking
 
-    def list(self) -> list[StoredModel]:
+    def list(self) -> Sequence[StoredModel]:
         """Every model, by name. A manifest that cannot be read is left to ``verify``."""
-        found = []
-        for path in self._manifest_paths():
-            try:
-                found.append(self._opened(read_manifest(path)))
-            except (ModelFileError, FileNotFoundError):
-                continue
+        manifests = self.shelf.read_all().values()
+        found = [self.shelf.opened(m) for m in manifests if isinstance(m, Manifest)]
         return sorted(found, key=lambda model: model.name)
 
     def resolve(
@@ -115,7 +76,7 @@ class Store:
         """The model that ``ref`` names; pulled first if it is not here and ``pull`` is set.
 
         A path resolves to itself. Raises NotFoundError, with names that are close, RequestError for
-        what is no ref, IntegrityError where a file of the model is gone.
+        what is no ref, IntegrityError where a file of the model is gone or has another size.
         """
         parsed = refs.parse(ref)
         if isinstance(parsed, PathRef):
@@ -123,47 +84,32 @@ class Store:
                 raise NotFoundError(f"there is no file or folder {parsed.path}")
             return StoredModel(str(parsed), parsed.path, None)
         name = self._with_tag(parsed)
-        manifest = self._manifest(name)
-        if manifest is not None:
-            return self._ready(manifest)
-        if pull:
-            return self.pull(ref, progress)
-        raise self._not_found(name)
-
-    def _ready(self, manifest: Manifest) -> StoredModel:
-        """The model, after a look at its files: there, of the right size, linked."""
-        name = refs.parse(manifest.name)
-        assert not isinstance(name, PathRef)
+        manifest = self.shelf.manifest(name)
+        if manifest is None:
+            if pull:
+                return self.pull(ref, progress)
+            raise self._not_found(name)
         for file in manifest.files:
-            if file.reference is not None:
-                path = Path(file.reference.path)
-                size = path.stat().st_size if path.is_file() else None
-                hint = f"Put it back, or import it again after 'pocketlm rm {manifest.name}'."
-            else:
-                path = self.blobs.path(file.sha256)
-                size = self.blobs.size(file.sha256)
-                hint = f"Run 'pocketlm pull {manifest.source.ref}' to get it again."
-            if size != file.size:
-                what = "is not there any more" if size is None else f"has {size:,} bytes now"
-                raise IntegrityError(
-                    f"{file.name} of {manifest.name} {what} ({file.size:,} when it was stored)",
-                    path=path,
-                    hint=hint,
-                )
-        self._link(manifest)
-        return self._opened(manifest)
+            self._require(manifest, file)
+        self.shelf.link(manifest)
+        return self.shelf.opened(manifest)
 
-    def _opened(self, manifest: Manifest) -> StoredModel:
-        weights = sorted((f for f in manifest.files if f.role == "weights"), key=lambda f: f.name)
-        if weights[0].reference is not None:
-            path = Path(weights[0].reference.path)
+    def _require(self, manifest: Manifest, file: FileRecord) -> None:
+        """Raises IntegrityError where a file is not there in its size."""
+        if file.reference is not None:
+            path = Path(file.reference.path)
+            size = path.stat().st_size if path.is_file() else None
         else:
-            path = self.models / _folder(manifest) / weights[0].name
-        if manifest.facts.format == "safetensors":
-            path = path.parent
-        return StoredModel(manifest.name, path, manifest)
+            path, size = self.shelf.blobs.path(file.sha256), self.shelf.blobs.size(file.sha256)
+        if size != file.size:
+            what = "is not there any more" if size is None else f"has {size:,} bytes now"
+            raise IntegrityError(
+                f"{file.name} of {manifest.name} {what} ({file.size:,} when it was stored)",
+                path=path,
+                hint=checking.advice(manifest, file),
+            )
 
-    # Getting models
+    # Getting
 
     def pull(self, ref: str, progress: ProgressCallback = silent) -> StoredModel:
         """Brings a model into the store, or makes sure that it is there and whole.
@@ -178,184 +124,189 @@ class Store:
                 hint=f"'pocketlm import {parsed.path}' gives it a name in the store.",
             )
         wanted = self._wanted(self._with_tag(parsed))
+        shelf = self.shelf
         with self._naming(wanted.name, progress), Web(offline=self.offline) as web:
-            there = self._manifest(wanted.name)
-            intake = Intake(self.blobs, self.partial, self.locks, web, progress, self.patience)
-            if there is not None and _is_pinned(wanted) and self._is_whole(there, intake):
-                self._link(there)
-                return self._opened(there)
+            there = shelf.manifest(wanted.name)
+            intake = Intake(shelf.blobs, shelf.partial, shelf.locks, web, progress, self.patience)
+            if there is not None and _is_pinned(wanted) and _is_whole(there, intake):
+                shelf.link(there)
+                return shelf.opened(there)
             for _ in range(_COMMIT_TRIES):
                 found = _fetch(wanted, intake)
                 manifest = self._describe(wanted, found)
-                if self._commit(manifest, there):
+                if shelf.put(manifest):
                     intake.clean()
-                    return self._opened(manifest)
+                    return shelf.opened(manifest)
         raise IntegrityError(f"blobs of {wanted.name} vanish as fast as they are stored")
 
     def _wanted(self, name: StoredRef) -> _Wanted:
+        """Where a name is to be had: the ref itself, the catalog, or where it came from before."""
         if not isinstance(name, NameRef):
             return _Wanted(name, name, Pin())
         entry = catalog.find(name.name, name.tag)
-        if entry is None:
-            manifest = self._manifest(name)
-            source = refs.parse(manifest.source.ref) if manifest else None
-            if manifest is None or isinstance(source, (PathRef, NameRef, type(None))):
-                raise self._not_found(name)
-            return _Wanted(name, source, Pin())
-        source = refs.parse(entry.ref)
-        if isinstance(source, (HubRef, PackageRef)) and entry.file is not None:
-            source = replace(source, file=entry.file)
-        assert not isinstance(source, (PathRef, NameRef)), "the catalog's own refs name sources"
-        return _Wanted(name, source, Pin(entry.sha256, entry.size, entry.licence))
-
-    def _is_whole(self, manifest: Manifest, intake: Intake) -> bool:
-        """Whether every blob is there with the right bytes; damaged ones are removed."""
-        return all(intake.existing(file.sha256, file.name) for file in manifest.files)
+        if entry is not None:
+            source = refs.parse(entry.ref)
+            if isinstance(source, HubRef | PackageRef) and entry.file is not None:
+                source = replace(source, file=entry.file)
+            assert not isinstance(source, PathRef | NameRef), "the catalog's refs name sources"
+            return _Wanted(name, source, Pin(entry.sha256, entry.size, entry.licence))
+        manifest = self.shelf.manifest(name)
+        if manifest is None:
+            raise self._not_found(name)
+        source = refs.parse(manifest.source.ref)
+        if isinstance(source, PathRef | NameRef):
+            raise RequestError(
+                f"{name} was imported from {source}: there is nothing to pull",
+                hint=f"To check it run 'pocketlm verify {name}'.",
+            )
+        return _Wanted(name, source, Pin())
 
     def _describe(self, wanted: _Wanted, found: Found) -> Manifest:
-        facts = describe([(f, self.blobs.path(f.sha256)) for f in found.files])
+        facts = describe([(f, self.shelf.blobs.path(f.sha256)) for f in found.files])
         licence = wanted.pin.licence or found.licence or facts.licence
         return Manifest(
             name=str(wanted.name),
-            created=datetime.now(UTC).replace(microsecond=0),
+            created=_now(),
             source=found.source,
             facts=facts.model_copy(update={"licence": licence}),
             files=found.files,
         )
 
-    def _commit(self, manifest: Manifest, before: Manifest | None = None) -> bool:
-        """Makes a model known. False where a blob has been removed since it was stored."""
-        with locked(self.locks, "store"):
-            for file in manifest.files:
-                if file.reference is None and self.blobs.size(file.sha256) != file.size:
-                    return False
-            self._link(manifest)
-            write_file(self._manifest_path(_folder(manifest)), manifest.to_json())
-            if before is not None:
-                self._collect(before)
-        return True
+    def import_path(
+        self,
+        path: Path,
+        name: str | None = None,
+        *,
+        copy: bool = False,
+        progress: ProgressCallback = silent,
+    ) -> StoredModel:
+        """Gives a GGUF file, or a folder of safetensors, of the user's a name.
 
-    def _link(self, manifest: Manifest) -> None:
-        folder = self.models / _folder(manifest)
-        for file in manifest.files:
-            if file.reference is None:
-                self.blobs.link(file.sha256, folder / file.name)
+        The files are referenced where they are, unless ``copy``. Raises ModelFileError for files
+        that are no model, RequestError where the name is taken.
+        """
+        given = importing.model_files(path.expanduser().absolute())
+        stored = self._new_name(name or importing.suggested_name(path))
+        shelf = self.shelf
+        with self._naming(stored, progress):
+            records = tuple(
+                importing.copy_in(one, shelf.blobs, shelf.partial, shelf.locks, progress)
+                if copy
+                else importing.refer(one, progress)
+                for one in given
+            )
+            manifest = Manifest(
+                name=str(stored),
+                created=_now(),
+                source=Source(ref=str(given[0].path)),
+                facts=describe([(r, g.path) for r, g in zip(records, given, strict=True)]),
+                files=records,
+            )
+            if not shelf.put(manifest):
+                raise IntegrityError(f"the copy of {path.name} was removed while it was made")
+        return shelf.opened(manifest)
 
-    # Changing names
+    # Keeping order
 
     def copy(self, source: str, target: str) -> StoredModel:
         """Gives a model a second name; no bytes are copied."""
-        parsed = refs.parse(source)
-        if isinstance(parsed, PathRef):
-            raise RequestError(f"{source} is a path", hint="'pocketlm import' gives it a name.")
-        found = self._manifest(self._with_tag(parsed))
+        name = self._stored(source)
+        found = self.shelf.manifest(name)
         if found is None:
-            raise self._not_found(self._with_tag(parsed))
-        name = self.new_name(target)
-        manifest = found.model_copy(update={"name": str(name)})
-        if not self._commit(manifest):
+            raise self._not_found(name)
+        manifest = found.model_copy(update={"name": str(self._new_name(target))})
+        if not self.shelf.put(manifest):
             raise IntegrityError(
                 f"files of {source} are missing", hint=f"Run 'pocketlm verify {source}'."
             )
-        return self._opened(manifest)
+        return self.shelf.opened(manifest)
 
-    def new_name(self, text: str) -> NameRef:
+    def remove(self, ref: str) -> Removed:
+        """Removes a model and the blobs that no other uses. Referenced files are not touched."""
+        name = self._stored(ref)
+        removed = self.shelf.remove(name)
+        if removed is None:
+            raise self._not_found(name)
+        return removed
+
+    def verify(self, ref: str | None = None, progress: ProgressCallback = silent) -> Report:
+        """Reads every byte of one model, or of all, again. Does not raise for what it finds."""
+        shelf = self.shelf
+        if ref is not None:
+            name = self._stored(ref)
+            if not shelf.has(name):
+                raise self._not_found(name)
+            manifests = shelf.read([shelf.manifest_path(name)])
+            return Report(*checking.check(shelf.blobs, manifests, progress), ())
+        checked, problems = checking.check(shelf.blobs, shelf.read_all(), progress)
+        return Report(checked, problems, tuple(checking.leftovers(shelf)))
+
+    def remove_unused(self) -> int:
+        """Removes unfinished downloads that no process is at, and what no model uses; bytes.
+
+        Raises ModelFileError where a manifest cannot be read: the blobs it names must not go.
+        """
+        with locked(self.shelf.locks, "store"):
+            self.shelf.used_blobs()
+            return checking.remove_leftovers(self.shelf)
+
+    # Names
+
+    def _naming(self, name: StoredRef, progress: ProgressCallback) -> AbstractContextManager[None]:
+        """The lock under which a name gets its content."""
+
+        def waiting() -> None:
+            progress(Progress(f"wait for another process that pulls {name}", 0))
+
+        return locked(self.shelf.locks, f"model {name.folder.as_posix()}", waiting=waiting)
+
+    def _stored(self, ref: str) -> StoredRef:
+        """A ref that must be a name of the store."""
+        parsed = refs.parse(ref)
+        if isinstance(parsed, PathRef):
+            raise RequestError(
+                f"'{ref}' is a path, not a model of the store",
+                hint=f"'pocketlm import {ref}' gives it a name.",
+            )
+        return self._with_tag(parsed)
+
+    def _new_name(self, text: str) -> NameRef:
         """A name that is not taken yet. Raises RequestError where it is."""
         name = refs.parse_name(text)
         name = NameRef(name.name, name.tag or "latest")
-        if self._manifest_path(name.folder).exists():
+        if self.shelf.has(name):
             raise RequestError(
                 f"there is a model {name} already",
                 hint=f"Choose another name, or 'pocketlm rm {name}' first.",
             )
         return name
 
-    def remove(self, name: str) -> Removed:
-        """Removes a model and the blobs that no other uses. Referenced files are not touched."""
-        parsed = refs.parse(name)
-        if isinstance(parsed, PathRef):
-            raise RequestError(f"{name} is a path, not a model of the store")
-        stored = self._with_tag(parsed)
-        with locked(self.locks, "store"):
-            path = self._manifest_path(stored.folder)
-            if not path.exists():
-                raise self._not_found(stored)
-            try:
-                manifest: Manifest | None = read_manifest(path)
-            except ModelFileError:
-                manifest = None  # unreadable: its links go, its blobs are left to remove_unused
-            path.unlink()
-            freed = self._collect(manifest) if manifest else 0
-            _prune(path.parent, self.manifests)
-        kept = sum(f.size for f in manifest.files if f.reference is None) - freed if manifest else 0
-        return Removed(str(stored), freed, kept)
-
-    def _collect(self, gone: Manifest) -> int:
-        """Unlinks what only ``gone`` used; returns bytes. The caller holds the store's lock."""
-        folder = self.models / _folder(gone)
-        now = self._manifest(_parsed(gone.name))
-        staying = {file.name for file in now.files} if now else set()
-        for file in gone.files:
-            if file.reference is None and file.name not in staying:
-                (folder / file.name).unlink(missing_ok=True)
-                _prune((folder / file.name).parent, self.models)
-        used = self.used_blobs()
-        mine = {file.sha256 for file in gone.files if file.reference is None}
-        return sum(self.blobs.remove(sha256) for sha256 in mine - used)
-
-    def used_blobs(self) -> set[str]:
-        """The SHA-256 of every blob that a manifest names.
-
-        Raises ModelFileError where a manifest cannot be read: what it uses is not known then.
-        """
-        used = set()
-        for path in self._manifest_paths():
-            manifest = read_manifest(path)
-            used |= {file.sha256 for file in manifest.files if file.reference is None}
-        return used
-
-    # Names and manifests
-
-    def _naming(self, name: StoredRef, progress: ProgressCallback) -> AbstractContextManager[None]:
-        def waiting() -> None:
-            progress(Progress(f"wait for another process that pulls {name}", 0))
-
-        return locked(self.locks, f"model {name.folder.as_posix()}", waiting=waiting)
-
     def _with_tag(self, ref: StoredRef) -> StoredRef:
         """The name with the tag that is meant where none is given: ``latest`` if there is one here,
         the catalog's default, or the only one here."""
         if not isinstance(ref, NameRef) or ref.tag is not None:
             return ref
-        if self._manifest_path(ref.folder).exists():
-            return NameRef(ref.name, "latest")
+        latest = NameRef(ref.name, "latest")
+        if self.shelf.has(latest):
+            return latest
         entry = catalog.find(ref.name, None)
         if entry is not None:
             return NameRef(entry.name, entry.tag)
-        tags = [path.parent.name for path in (self.manifests / ref.name).glob("*/manifest.json")]
-        return NameRef(ref.name, tags[0] if len(tags) == 1 else "latest")
-
-    def _manifest_path(self, folder: Path) -> Path:
-        return self.manifests / folder / "manifest.json"
-
-    def _manifest_paths(self) -> Iterator[Path]:
-        return iter(sorted(self.manifests.rglob("manifest.json")))
-
-    def _manifest(self, name: StoredRef) -> Manifest | None:
-        try:
-            return read_manifest(self._manifest_path(name.folder))
-        except FileNotFoundError:
-            return None
+        tags = self.shelf.tags(ref.name)
+        return NameRef(ref.name, tags[0]) if len(tags) == 1 else latest
 
     def _not_found(self, name: StoredRef) -> NotFoundError:
+        known = catalog.names()
+        if not isinstance(name, NameRef) or str(name) in known:
+            return NotFoundError(
+                f"{name} is not in the store {self.home}",
+                hint=f"Get it with 'pocketlm pull {name}'.",
+            )
         here = [model.name for model in self.list()]
-        known = [*here, *catalog.names()]
-        close = difflib.get_close_matches(str(name), known, n=3, cutoff=0.5)
-        if isinstance(name, NameRef) and str(name) not in catalog.names():
-            hint = f"Close names: {', '.join(close)}." if close else "See 'pocketlm list'."
-            return NotFoundError(f"there is no model {name} here or in the catalog", hint=hint)
+        close = difflib.get_close_matches(str(name), [*here, *known], n=3, cutoff=0.5)
         return NotFoundError(
-            f"{name} is not in the store {self.home}", hint=f"Get it with 'pocketlm pull {name}'."
+            f"there is no model {name} here or in the catalog",
+            hint=f"Close: {', '.join(close)}." if close else "'pocketlm list' shows what is here.",
         )
 
 
@@ -386,21 +337,11 @@ def _is_pinned(wanted: _Wanted) -> bool:
     return isinstance(source, HubRef) and refs.is_commit(source.revision)
 
 
-def _parsed(name: str) -> StoredRef:
-    parsed = refs.parse(name)
-    assert not isinstance(parsed, PathRef), "a manifest's name is never a path"
-    return parsed
+def _is_whole(manifest: Manifest, intake: Intake) -> bool:
+    """Whether every blob is there with the right bytes; damaged ones are removed."""
+    whole = [intake.existing(file.sha256, file.name) is not None for file in manifest.files]
+    return all(whole)
 
 
-def _folder(manifest: Manifest) -> Path:
-    return _parsed(manifest.name).folder
-
-
-def _prune(folder: Path, top: Path) -> None:
-    """Removes empty folders from ``folder`` up to but without ``top``."""
-    while folder != top and top in folder.parents:
-        try:
-            folder.rmdir()
-        except OSError:
-            return
-        folder = folder.parent
+def _now() -> datetime:
+    return datetime.now(UTC).replace(microsecond=0)

@@ -148,10 +148,20 @@ class Web:
     def refusal(self, response: httpx.Response, name: str) -> Exception:
         """The error for a status that is not an answer: 401, 403, 404 and the rest."""
         url, status = response.request.url, response.status_code
+        code = response.headers.get("X-Error-Code", "")
         if status in (404, 410):
-            return NotFoundError(f"{name} does not exist at {url} ({status})")
+            why = f"{status} {code}".strip()
+            return NotFoundError(f"{name} does not exist at {url} ({why})")
+        if code == "GatedRepo":
+            return SourceError(
+                f"{name} is gated: its terms must be accepted first",
+                hint="Accept them on the model's page and set HF_TOKEN to a token of that account.",
+            )
         if status in (401, 403):
-            return SourceError(f"{url.host} does not allow the download of {name} ({status})")
+            return SourceError(
+                f"{url.host} does not allow the download of {name} ({status})",
+                hint="It may want a login: HF_TOKEN for the hub, the index URL or .netrc for pypi.",
+            )
         return SourceError(f"{url.host} answered {status} when asked for {name}")
 
 
