@@ -14,7 +14,7 @@ from contextlib import contextmanager
 
 from pocketlm.engine.context import Overflow
 from pocketlm.engine.engine import Engine, Output
-from pocketlm.engine.request import Decoder, Request
+from pocketlm.engine.request import Decoder, FinishReason, Request
 from pocketlm.engine.sampling import SamplingParams
 
 
@@ -69,16 +69,19 @@ class SharedEngine:
         and ends all other requests with "error".
         """
         inbox = self._inboxes[request.id]
-        while request.finish_reason is None or inbox:
+        last: FinishReason | None = None
+        while last is None:
             if cancel is not None and cancel.is_set():
                 with self.exclusive() as engine:
                     engine.abort(request)
-                yield Output(request, None, "", finish_reason=request.finish_reason)
-                return
-            if inbox:
-                yield inbox.popleft()
+                output = Output(request, None, "", finish_reason=request.finish_reason)
+            elif inbox:
+                output = inbox.popleft()
             else:
                 self._step(inbox)
+                continue
+            last = output.finish_reason
+            yield output
 
     def release(self, request: Request) -> None:
         """The caller has read enough: aborts what is not finished."""
