@@ -205,7 +205,6 @@ def test_tokens_beyond_the_embedding(open_synthetic: Open) -> None:
         (gguf("llama", {"expert_count": 8}), "mixture of experts"),
         (gguf("llama", {"attention.key_length": 16, "attention.value_length": 8}), "value_length"),
         (gguf("llama", {"rope.scaling.type": "su"}), "'su'"),
-        (gguf("llama", top={"split.count": 3}), "split"),
         (gguf("llama", tensors={"blk.0.attn_q.bias": Info((64,))}), r"blk\.0\.attn_q\.bias"),
         (gguf("qwen2", tensors={"blk.2.attn_norm.weight": Info((64,))}), r"blk\.2\.attn_norm"),
         (

@@ -17,23 +17,23 @@ _PANEL = 16  # rows interleaved
 _PAGE = 32  # positions per KV page
 KV_BYTES = {"f16": 2, "f32": 4}
 
-# Packed bytes of 256 columns of a panel: codes + scales + super-block scales, each 16 rows wide.
+# Bytes of a panel, for each 32 columns codes and scales, and for each 256 the super-blocks' scales.
 _PANEL_BYTES = {
-    BlockType.F32: 256 * 16 * 4,
-    BlockType.F16: 256 * 16 * 2,
-    BlockType.BF16: 256 * 16 * 2,
-    BlockType.Q4_0: 2048 + 8 * 32,
-    BlockType.Q4_1: 2048 + 8 * 64,
-    BlockType.Q5_0: 2560 + 8 * 32,
-    BlockType.Q5_1: 2560 + 8 * 64,
-    BlockType.Q8_0: 4096 + 8 * 32,
-    BlockType.Q2_K: 1024 + 16 * 16 + 64,
-    BlockType.Q3_K: 1536 + 16 * 16 + 32,
-    BlockType.Q4_K: 2048 + 8 * 32 + 64,
-    BlockType.Q5_K: 2560 + 8 * 32 + 64,
-    BlockType.Q6_K: 3072 + 16 * 16 + 32,
-    BlockType.TQ1_0: 1024 + 32,
-    BlockType.TQ2_0: 1024 + 32,
+    BlockType.F32: (32 * 64, 0),
+    BlockType.F16: (32 * 32, 0),
+    BlockType.BF16: (32 * 32, 0),
+    BlockType.Q4_0: (256 + 32, 0),
+    BlockType.Q4_1: (256 + 64, 0),
+    BlockType.Q5_0: (320 + 32, 0),
+    BlockType.Q5_1: (320 + 64, 0),
+    BlockType.Q8_0: (512 + 32, 0),
+    BlockType.Q2_K: (128 + 2 * 16, 64),
+    BlockType.Q3_K: (192 + 2 * 16, 32),
+    BlockType.Q4_K: (256 + 32, 64),
+    BlockType.Q5_K: (320 + 32, 64),
+    BlockType.Q6_K: (384 + 2 * 16, 32),
+    BlockType.TQ1_0: (128, 32),
+    BlockType.TQ2_0: (128, 32),
 }
 
 
@@ -56,10 +56,17 @@ def kv_bytes(config: ModelConfig, positions: int, kv: str = "f16") -> int:
 
 
 def weight_bytes(spec: ModelSpec) -> int:
-    """Packed size of all matrices, within the core's alignment (under 0.1 % for real models)."""
+    """Packed size of all matrices."""
     total = 0
     for name, shape in spec.program.shapes().items():
         if len(shape) == 2:
-            panels = -(-shape[0] // _PANEL)
-            total += panels * _PANEL_BYTES[spec.source.type(name)] * shape[1] // 256
+            per_block, per_super = _PANEL_BYTES[spec.source.type(name)]
+            blocks = _aligned(shape[1] * per_block // 32)
+            panel = _aligned(blocks + shape[1] // 256 * per_super)
+            total += -(-shape[0] // _PANEL) * panel
     return total
+
+
+def _aligned(size: int) -> int:
+    """The core aligns each stream of a panel to a cache line."""
+    return -(-size // 64) * 64

@@ -1,4 +1,4 @@
-"""Opening a model: a GGUF file or a safetensors folder becomes a ModelSpec.
+"""Opening a model: a GGUF file (or a split set) or a safetensors folder becomes a ModelSpec.
 
 The spec knows everything about the model but holds no weights yet: its configuration, its program,
 where tensors, tokenizer and template are, and the sampling defaults that its makers ship. Every
@@ -94,12 +94,6 @@ def _open_gguf(path: Path) -> ModelSpec:
 
 def _read_gguf(file: GGUFFile) -> ModelSpec:
     path, root = file.path, Fields(file.metadata, file.path)
-    if root.count("split.count", 1, low=0, high=1 << 16) > 1:
-        raise UnsupportedError(
-            "the file is one part of a split model",
-            path=path,
-            hint="Merge the parts first: 'llama-gguf-split --merge FIRST_PART OUT.gguf'.",
-        )
     architecture = root.text("general.architecture")
     family = _choose(architecture, lambda f: f.gguf, "GGUF architecture", path)
     keys = Fields(file.metadata, path, prefix=f"{architecture}.")
