@@ -82,5 +82,5 @@ def _link(blob: Path, target: Path) -> None:
         target.symlink_to(os.path.relpath(blob, target.parent))
     except OSError:
         files.require_space(target.parent, blob.stat().st_size, f"a copy of {target.name}")
-        with files.full_disk_is_capacity(target, f"copying {target.name}"):
+        with files.disk_errors(target, f"copying {target.name}"):
             shutil.copyfile(blob, target)

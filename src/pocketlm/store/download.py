@@ -205,7 +205,7 @@ class _Attempt:
     def _receive(self, response: httpx.Response) -> None:
         if self.size is not None:
             files.require_space(self.path.parent, self.size - self.done, self.remote.name)
-        with files.full_disk_is_capacity(self.path, f"the download of {self.remote.name}"):
+        with files.disk_errors(self.path, f"the download of {self.remote.name}"):
             self._write_note()
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
             descriptor = os.open(self.path, flags, 0o644)

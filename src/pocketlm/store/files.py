@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pocketlm.errors import CapacityError
+from pocketlm.errors import CapacityError, PocketLMError
 
 CHUNK = 1 << 20
 _FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
@@ -38,13 +38,13 @@ def require_space(folder: Path, wanted: int, what: str) -> None:
 
 
 @contextmanager
-def full_disk_is_capacity(path: Path, what: str) -> Iterator[None]:
-    """Turns the operating system's "no space left" into a CapacityError that names the file."""
+def disk_errors(path: Path, what: str) -> Iterator[None]:
+    """The operating system's errors in our words: a full disk is a CapacityError."""
     try:
         yield
     except OSError as error:
         if error.errno not in _FULL:
-            raise
+            raise PocketLMError(f"{what} failed: {error.strerror}", path=path) from error
         raise CapacityError(
             f"the disk is full: {what} stopped, {free_bytes(path.parent):,} bytes are free",
             path=path,
@@ -90,7 +90,7 @@ def write_file(target: Path, data: bytes) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.parent / f".{target.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp"
     try:
-        with full_disk_is_capacity(target, f"writing {target.name}"):
+        with disk_errors(target, f"writing {target.name}"):
             descriptor = os.open(
                 temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o644
             )

@@ -117,7 +117,7 @@ def copy_in(
         digest, done = hashlib.sha256(), 0
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0)
         try:
-            with files.full_disk_is_capacity(temporary, f"copying {given.path.name}"):
+            with files.disk_errors(temporary, f"copying {given.path.name}"):
                 descriptor = os.open(temporary, flags, 0o644)
                 try:
                     for chunk in files.chunks_of(given.path):

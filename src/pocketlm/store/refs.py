@@ -189,7 +189,7 @@ def _ollama(text: str, rest: str) -> OllamaRef:
         before.append("library")
     namespace = before.pop() if before else "library"
     host = before.pop() if before else OLLAMA_HOST
-    if before or not _HOST.fullmatch(host):
+    if before or not _HOST.fullmatch(host) or ".." in host:
         _refuse(text, "expected ollama:[HOST/][NAMESPACE/]NAME[:TAG]")
     tag = tag if colon else "latest"
     for part in (namespace, name, tag):

@@ -124,7 +124,7 @@ class Web:
         import httpx
 
         try:
-            yield from response.iter_raw(1 << 18)
+            yield from response.iter_raw()
         except (httpx.TransportError, httpx.StreamError, OSError) as error:
             raise broken(error) from error
 
