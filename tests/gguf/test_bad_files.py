@@ -267,9 +267,9 @@ def test_many_entries_take_linear_time() -> None:
     entries = [b.entry(f"k{i}", b.U8, b"\0") for i in range(20_000)]
     tensors = [b.tensor(f"t{i}", (1,), offset=32 * i) for i in range(20_000)]
     data = b.gguf(entries, tensors, bytes(32 * 20_000))
-    start = time.perf_counter()
+    start = time.thread_time()
     assert len(GGUFFile.parse(data).tensors) == 20_000
-    assert time.perf_counter() - start < 5
+    assert time.thread_time() - start < 5
 
 
 def test_not_a_number_scales_decode_without_a_warning() -> None:

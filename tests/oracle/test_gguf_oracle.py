@@ -6,7 +6,7 @@ ggml's functions are called in the shared object of the xllamacpp wheel, which e
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -263,6 +263,30 @@ def test_the_package_s_file_written_again_is_the_same_bytes(theirs: Path, tmp_pa
         again = [TensorData(i.name, i.type, i.shape, file.tensor_bytes(i.name)) for i in infos]
         write_gguf(tmp_path / "again.gguf", file.metadata, again)
     assert (tmp_path / "again.gguf").read_bytes() == theirs.read_bytes()
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("name", ["smollm2:135m", "gemma3:270m"])
+def test_a_real_model_reads_as_with_the_package(
+    name: str, real_model: Callable[[str], Path]
+) -> None:
+    path = real_model(name)
+    reader = gguf.GGUFReader(path)
+    with GGUFFile.open(path) as file:
+        assert list(file.metadata) == [k for k in reader.fields if not k.startswith("GGUF.")]
+        assert file.metadata["tokenizer.ggml.tokens"] == (
+            reader.fields["tokenizer.ggml.tokens"].contents()
+        )
+        assert list(file.tensors) == [tensor.name for tensor in reader.tensors]
+        smallest: dict[int, Any] = {}  # of each block type
+        for tensor in sorted(reader.tensors, key=lambda tensor: -tensor.n_elements):
+            info = file.tensors[tensor.name]
+            assert (info.type, info.offset) == (tensor.tensor_type, tensor.data_offset)
+            assert (info.shape[::-1], info.nbytes) == (tuple(tensor.shape), tensor.n_bytes)
+            smallest[info.type] = tensor
+        for tensor in smallest.values():
+            wanted = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
+            assert_same_bits(file.tensor(tensor.name), wanted)
 
 
 class InitParams(ctypes.Structure):

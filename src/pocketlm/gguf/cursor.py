@@ -1,8 +1,8 @@
 """Reading little-endian fields from a buffer that nobody trusts.
 
 Every read says what it reads, so that an error can name the field and its byte offset, and checks
-the bytes left before it touches or allocates anything. Under `reader`, `metadata` and
-`tensors`, which know the format; this knows only numbers and strings.
+the bytes left before it touches or allocates anything. Under `reader`, `metadata` and `tensors`,
+which know the format; this knows only numbers and strings.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ class Cursor:
         return ModelFileError(message, path=self.path, offset=offset, hint=hint)
 
     def left(self) -> int:
+        """Bytes from here to the end."""
         return self.size - self.offset
 
     def need(self, nbytes: int, what: str) -> None:
@@ -55,16 +56,10 @@ class Cursor:
             )
 
     def u32(self, what: str) -> int:
-        self.need(4, what)
-        (value,) = _U32.unpack_from(self.view, self.offset)
-        self.offset += 4
-        return int(value)
+        return int(self.unpack(_U32, what))
 
     def u64(self, what: str) -> int:
-        self.need(8, what)
-        (value,) = _U64.unpack_from(self.view, self.offset)
-        self.offset += 8
-        return int(value)
+        return int(self.unpack(_U64, what))
 
     def unpack(self, format: struct.Struct, what: str) -> int | float:
         """One number."""

@@ -59,6 +59,8 @@ class BlockType(IntEnum):
     Q2_0 = 42
 
 
+_BY_ID = {int(type): type for type in BlockType}
+
 # type: (weights of a block, bytes of a block)
 _SIZES: dict[BlockType, tuple[int, int]] = {
     BlockType.F32: (1, 4),
@@ -140,9 +142,8 @@ def block_type(id: int) -> BlockType:
         UnsupportedError: an id that ggml removed or that a fork uses.
         ModelFileError: no id of any program we know.
     """
-    known = BlockType._value2member_map_.get(id)
-    if known is not None:
-        return BlockType(id)
+    if id in _BY_ID:
+        return _BY_ID[id]
     if id in _FOREIGN:
         raise UnsupportedError(f"block type {id} is {_FOREIGN[id]}")
     raise ModelFileError(f"block type {id} is unknown", hint="The file may be newer than PocketLM.")
