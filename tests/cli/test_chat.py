@@ -5,13 +5,15 @@ from __future__ import annotations
 import builtins
 import signal
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import pocketlm
 from engine.tiny_file import write_tiny_model
-from pocketlm.cli.chat import Session
+from pocketlm.cli import fetching
+from pocketlm.cli.chat import Session, chat
 from pocketlm.errors import CapacityError, RequestError
 
 
@@ -64,6 +66,15 @@ def test_the_conversation_is_what_the_model_sees(
     shown = capsys.readouterr().out
     assert first.text in shown
     assert second.text in shown
+
+
+def test_a_base_model_is_refused_before_the_first_question(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_tiny_model(tmp_path / "base.gguf", template=None, control=["<a>", "<b>", "<c>"])
+    monkeypatch.setattr(fetching, "load", lambda ref, **options: pocketlm.load(ref, **options))
+    with pytest.raises(RequestError, match=r"no chat template.*run --raw"):
+        chat(str(path), threads=1)
 
 
 def test_messages_of_many_lines(session: Session, type_lines: Any) -> None:

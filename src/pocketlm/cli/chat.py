@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import sys
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -38,6 +39,11 @@ def chat(
     given = {"context": context, "threads": threads}
     options: dict[str, Any] = {name: v for name, v in given.items() if v is not None}
     with load(ref, kv=kv, **options) as model:
+        if model.template is None:
+            raise RequestError(
+                f"the model {model.name} has no chat template",
+                hint="It is probably a base model: 'pocketlm run --raw' continues a text.",
+            )
         Session(model, system).talk()
 
 
@@ -63,8 +69,8 @@ class Session:
     def talk(self) -> None:
         """Reads and answers until /bye, the end of input, or a second Ctrl-C at the prompt."""
         if sys.stdin.isatty():
-            import readline  # noqa: F401 (gives input() its editing and history)
-
+            with contextlib.suppress(ImportError):  # Windows' terminal edits lines itself
+                import readline  # noqa: F401 (gives input() its editing and history)
             print(f"{self.model.name}, context {self.model.context:,}. /help says what there is.")
         interrupted = False
         while True:
