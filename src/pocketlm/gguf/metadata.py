@@ -9,7 +9,8 @@ each. One rule ties them together, in both directions:
 - any other type has a class of its own below, such as ``Int32(5)``, which still is an ``int``.
 
 So a value that was read is written back with the type it had. A numpy scalar is written with its
-own type. Format: docs/gguf.md of ggml.
+own type. Strings are UTF-8 as the format demands: bytes that are not are refused, so that no string
+from a file can fail to print or to encode later. Format: docs/gguf.md of ggml.
 """
 
 from __future__ import annotations
