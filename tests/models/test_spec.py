@@ -119,6 +119,7 @@ def test_sampling_defaults_of_folders(tmp_path: Path) -> None:
     path = tmp_path / "generation_config.json"
     path.write_text('{"do_sample": true, "temperature": 0.6, "top_k": 20, "top_p": 0.95}')
     assert open_model(tmp_path).generation == {"temperature": 0.6, "top_k": 20, "top_p": 0.95}
+    assert isinstance(open_model(tmp_path).generation["top_k"], int)
     path.write_text('{"do_sample": false, "temperature": 0.6}')
     assert open_model(tmp_path).generation == {"temperature": 0.0}
     path.write_text('{"top_p": 1.5}')

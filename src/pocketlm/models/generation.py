@@ -31,7 +31,7 @@ def gguf_generation(root: Fields) -> dict[str, float]:
         if key in root:
             value = root.number(key, low=min(low, -1.0) if name == "top_k" else low, high=high)
             found[name] = max(value, 0.0)
-    return found
+    return _whole_top_k(found)
 
 
 def folder_generation(folder: Path) -> dict[str, float]:
@@ -47,4 +47,8 @@ def folder_generation(folder: Path) -> dict[str, float]:
     }
     if "do_sample" in fields and not fields.flag("do_sample", True):
         found["temperature"] = 0.0
-    return found
+    return _whole_top_k(found)
+
+
+def _whole_top_k(found: dict[str, float]) -> dict[str, float]:
+    return {name: int(value) if name == "top_k" else value for name, value in found.items()}
