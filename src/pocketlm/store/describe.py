@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pocketlm.errors import ModelFileError
 from pocketlm.store.facts import folder_facts, gguf_facts
+from pocketlm.store.importing import model_files
 from pocketlm.store.manifest import Facts, FileRecord
 
 
@@ -28,3 +29,15 @@ def describe(files: Sequence[tuple[FileRecord, Path]]) -> Facts:
         if record.name == "config.json":
             return folder_facts(path, paths)
     raise ModelFileError("the model has no config.json", path=paths[0].parent)
+
+
+def describe_path(path: Path) -> Facts:
+    """Facts of a GGUF file or a folder of safetensors that is not in the store.
+
+    Raises NotFoundError, UnsupportedError or ModelFileError where it is no model.
+    """
+    given = model_files(path)
+    weights = [one.path for one in given if one.role == "weights"]
+    if path.is_dir():
+        return folder_facts(path / "config.json", weights)
+    return gguf_facts(weights)

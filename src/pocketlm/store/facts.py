@@ -37,11 +37,13 @@ def gguf_facts(paths: Sequence[Path]) -> Facts:
     parameters, types = 0, Counter[str]()
     family = licence = None
     label: str | None = None
+    context: int | None = None
     for path in paths:
         with GGUFFile.open(path) as file:
             if family is None:
                 family = _text(file.metadata, "general.architecture")
                 licence = _text(file.metadata, "general.license")
+                context = _positive(file.metadata.get(f"{family}.context_length"))
                 file_type = file.metadata.get("general.file_type")
                 label = _FILE_TYPES.get(file_type) if isinstance(file_type, int) else None
             for name, tensor in file.tensors.items():
@@ -58,6 +60,7 @@ def gguf_facts(paths: Sequence[Path]) -> Facts:
         parameters=parameters,
         size_class=size_class(parameters),
         quantization=label or most,
+        context=context,
         licence=licence,
     )
 
@@ -87,6 +90,7 @@ def folder_facts(config_path: Path, weights: Sequence[Path]) -> Facts:
         parameters=parameters,
         size_class=size_class(parameters),
         quantization=label,
+        context=_context(config),
     )
 
 
@@ -143,6 +147,15 @@ def _is_tied(config: Mapping[str, object], family: str) -> bool:
     return family.startswith("gemma")  # whose configurations leave the default, true, unsaid
 
 
+def _context(config: Mapping[str, object]) -> int | None:
+    """Multimodal configurations keep the text model's own in ``text_config``."""
+    inner = config.get("text_config")
+    for section in (config, inner if isinstance(inner, dict) else {}):
+        if found := _positive(section.get("max_position_embeddings")):
+            return found
+    return None
+
+
 def _packing(config: Mapping[str, object]) -> float | None:
     """Weights in one stored element of a packed tensor: BitNet packs 4 in a byte, MLX 32 bits."""
     quantization = config.get("quantization_config") or config.get("quantization")
@@ -168,3 +181,7 @@ def _quantization(config: Mapping[str, object]) -> str | None:
 def _text(metadata: Mapping[str, object], key: str) -> str | None:
     value = metadata.get(key)
     return value if isinstance(value, str) and value else None
+
+
+def _positive(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None

@@ -65,6 +65,7 @@ class Facts(_Record):
         parameters: counted from the tensors.
         size_class: Micro [100M, 1.5B), Small [1.5B, 14B), Medium [14B, 30B], else outside.
         quantization: the label people know, such as Q4_K_M, or the type of most weights.
+        context: positions that the model was made for, None where its files do not say.
     """
 
     format: Literal["gguf", "safetensors"]
@@ -72,6 +73,7 @@ class Facts(_Record):
     parameters: int = Field(ge=0)
     size_class: SizeClass
     quantization: str
+    context: int | None = Field(default=None, gt=0)
     licence: str | None = None
 
 

@@ -1,0 +1,74 @@
+"""``pocketlm list``: the models of the store, or of the catalog."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from pocketlm.cli.output import AsJson
+
+
+def list_models(
+    catalog: Annotated[
+        bool, typer.Option("--catalog", help="What can be pulled by name, instead.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List the models that are here, or that the catalog knows."""
+    if catalog:
+        _list_catalog(as_json)
+    else:
+        _list_store(as_json)
+
+
+def _list_store(as_json: bool) -> None:
+    from pocketlm.cli.output import count_text, record, size_text, write_json, write_table
+    from pocketlm.store import Store
+
+    store = Store()
+    models = store.list()
+    if as_json:
+        write_json([record(model) for model in models])
+        return
+    if not models:
+        print(
+            f"There are no models in {store.home}. 'pocketlm pull smollm2:135m' gets a small one."
+        )
+    rows = [
+        (
+            model.name,
+            size_text(model.manifest.size),
+            count_text(model.manifest.facts.parameters),
+            model.manifest.facts.size_class,
+            model.manifest.facts.family,
+            model.manifest.facts.quantization,
+            model.manifest.facts.licence or "not said",
+        )
+        for model in models
+        if model.manifest is not None
+    ]
+    write_table(("NAME", "SIZE", "PARAMETERS", "CLASS", "FAMILY", "QUANTIZATION", "LICENCE"), rows)
+
+
+def _list_catalog(as_json: bool) -> None:
+    from pocketlm import catalog
+    from pocketlm.cli.output import count_text, write_json, write_table
+    from pocketlm.store.manifest import size_class
+
+    entries = catalog.entries()
+    if as_json:
+        write_json([entry.model_dump(mode="json") for entry in entries])
+        return
+    rows = [
+        (
+            str(entry),
+            count_text(entry.parameters),
+            size_class(entry.parameters),
+            entry.licence,
+            entry.ref,
+            ", ".join(w for w, true in (("gated", entry.gated), ("base", entry.base)) if true),
+        )
+        for entry in entries
+    ]
+    write_table(("NAME", "PARAMETERS", "CLASS", "LICENCE", "SOURCE", "NOTE"), rows)

@@ -1,0 +1,125 @@
+"""The ``pocketlm`` command: finds the verb's file, and turns errors into messages and exit codes.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted; ``errors.py`` says which class has
+which. A verb's file is imported when the verb is used, so that the command starts at once.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+from typer.main import get_command
+
+from pocketlm.errors import PocketLMError
+
+# verb: (module, function), in the order of --help
+VERBS: dict[str, tuple[str, str]] = {
+    "pull": ("pocketlm.cli.pull", "pull"),
+    "list": ("pocketlm.cli.list", "list_models"),
+    "show": ("pocketlm.cli.show", "show"),
+    "run": ("pocketlm.cli.run", "run"),
+    "chat": ("pocketlm.cli.chat", "chat"),
+    "cp": ("pocketlm.cli.cp", "cp"),
+    "rm": ("pocketlm.cli.rm", "rm"),
+    "import": ("pocketlm.cli.import_", "import_model"),
+    "verify": ("pocketlm.cli.verify", "verify"),
+}
+_SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
+
+
+class _Verbs(TyperGroup):
+    """The verbs of the table, each made a command when it is asked for."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in VERBS:
+            close = difflib.get_close_matches(cmd_name, VERBS, n=1)
+            meant = f"Did you mean '{close[0]}'?" if close else "See 'pocketlm --help'."
+            ctx.fail(f"There is no verb '{cmd_name}'. {meant}")
+        module, function = VERBS[cmd_name]
+        verb = typer.Typer(add_completion=False, rich_markup_mode=None, context_settings=_SETTINGS)
+        verb.command(cmd_name)(getattr(importlib.import_module(module), function))
+        return get_command(verb)
+
+
+app = typer.Typer(
+    cls=_Verbs,
+    add_completion=False,
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    context_settings=_SETTINGS,
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from pocketlm import __version__
+
+        print(f"pocketlm {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version.")
+    ] = False,
+) -> None:
+    """Small language models on your own machine: get, keep, run and check them."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit code."""
+    try:
+        return _run(arguments)
+    except PocketLMError as error:
+        return _complain(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        return _pipe_closed()
+    except OSError as error:
+        # The operating system said no: a folder that may not be written, a disk that fails.
+        return _complain(str(error), 1)
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    try:
+        get_command(app).main(args=arguments, prog_name="pocketlm")
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 1
+    sys.stdout.flush()
+    return code
+
+
+def _complain(message: str, code: int) -> int:
+    try:
+        sys.stdout.flush()
+        print(f"pocketlm: {message}", file=sys.stderr)
+    except BrokenPipeError:
+        _pipe_closed()
+    return code
+
+
+def _pipe_closed() -> int:
+    """Whoever read our output has gone, as ``| head`` does: no error, nothing more to say.
+
+    The descriptor is pointed elsewhere since Python flushes stdout once more when it exits.
+    """
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
+    return 141

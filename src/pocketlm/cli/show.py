@@ -1,0 +1,74 @@
+"""``pocketlm show REF``: what a model is, or where its file lies."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pocketlm.cli.output import AsJson
+
+if TYPE_CHECKING:
+    from pocketlm.store.manifest import Facts, Manifest
+
+
+def show(
+    ref: Annotated[str, typer.Argument(help="A model of the store, or a path.")],
+    path: Annotated[
+        bool, typer.Option("--path", help="Only the path of the weights, for other tools.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say what a model is: family, size, licence, source, files."""
+    from pocketlm.cli.output import record, write_json
+    from pocketlm.store import Store
+    from pocketlm.store.describe import describe_path
+
+    model = Store().resolve(ref)
+    if path:
+        if as_json:
+            write_json({"name": model.name, "path": str(model.path)})
+        else:
+            print(model.path)
+        return
+    facts = model.manifest.facts if model.manifest is not None else describe_path(model.path)
+    if as_json:
+        write_json({**record(model), "facts": facts.model_dump(mode="json")})
+        return
+    print(model.name)
+    _lines(_about(facts))
+    if model.manifest is not None:
+        _lines(_kept(model.manifest))
+    print(f"  {'path':<13} {model.path}")
+
+
+def _about(facts: Facts) -> list[tuple[str, str]]:
+    context = "not said" if facts.context is None else f"{facts.context:,} tokens"
+    outside = "outside the classes Micro, Small and Medium"
+    size_class = outside if facts.size_class == "outside" else facts.size_class
+    return [
+        ("family", f"{facts.family} ({facts.format})"),
+        ("parameters", f"{facts.parameters:,} ({size_class})"),
+        ("quantization", facts.quantization),
+        ("context", context),
+        ("licence", facts.licence or "not said"),
+    ]
+
+
+def _kept(manifest: Manifest) -> list[tuple[str, str]]:
+    from pocketlm.cli.output import size_text
+
+    found = [("source", manifest.source.ref)]
+    if manifest.source.revision:
+        found.append(("revision", manifest.source.revision))
+    found.append(("stored", f"{manifest.created:%Y-%m-%d %H:%M %Z}"))
+    for file in manifest.files:
+        where = "" if file.reference is None else f" (referenced: {file.reference.path})"
+        found.append((file.role, f"{file.name}, {size_text(file.size)}{where}"))
+        found.append(("", f"sha256 {file.sha256}"))
+    return found
+
+
+def _lines(pairs: list[tuple[str, str]]) -> None:
+    for name, value in pairs:
+        print(f"  {name:<13} {value}")
