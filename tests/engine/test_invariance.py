@@ -4,13 +4,15 @@ else is in the batch, how the prompt was cut, threads, the prefix cache or preem
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from functools import cache
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pocketlm import _native
 from pocketlm.engine.sampling import SamplingParams
 from pocketlm.engine.score import embed, score
 
@@ -25,8 +27,11 @@ def prompt_of(seed: int, length: int) -> list[int]:
 
 
 @cache
-def alone(seed: int, length: int, count: int, block_type: int, kv: str) -> tuple[bytes, ...]:
+def alone(
+    seed: int, length: int, count: int, block_type: int, kv: str, isa: str
+) -> tuple[bytes, ...]:
     """Logits of ``count`` greedy tokens: one request, one thread, whole prompt in one step."""
+    assert _native.isa() == isa
     engine = tiny.engine(block_type=block_type, kv=kv, prefix_cache=False, sequences=1)
     params = SamplingParams(temperature=0, max_tokens=count)
     request = engine.add(prompt_of(seed, length), params)
@@ -44,6 +49,14 @@ arrivals = st.tuples(
 )
 
 
+@pytest.fixture(params=_native.isas())
+def isa(request: pytest.FixtureRequest) -> Iterator[str]:
+    before = _native.isa()
+    _native.select_isa(request.param)
+    yield request.param
+    _native.select_isa(before)
+
+
 @given(
     requests=st.lists(arrivals, min_size=1, max_size=5),
     max_tokens=st.sampled_from([16, 33, 100, 256]),
@@ -51,9 +64,13 @@ arrivals = st.tuples(
     sequences=st.integers(1, 5),
     threads=st.integers(1, 3),
     prefix_cache=st.booleans(),
-    model=st.sampled_from([(tiny.F32, "f32"), (tiny.F32, "f16"), (tiny.Q8_0, "f16")]),
+    model=st.sampled_from(
+        [(tiny.F32, "f32"), (tiny.F32, "f16", _native.isa()), (tiny.Q8_0, "f16")]
+    ),
 )
-@settings(max_examples=60, deadline=None)
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 def test_logits_are_bit_equal_in_any_company(
     requests: list[tuple[int, int, int, int]],
     max_tokens: int,
@@ -62,6 +79,7 @@ def test_logits_are_bit_equal_in_any_company(
     threads: int,
     prefix_cache: bool,
     model: tuple[int, str],
+    isa: str,
 ) -> None:
     block_type, kv = model
     engine = tiny.engine(
@@ -83,7 +101,7 @@ def test_logits_are_bit_equal_in_any_company(
         engine.step()
         step += 1
     for i, (seed, length, count, _) in enumerate(requests):
-        assert tuple(engine.drawn[ids[i]]) == alone(seed, length, count, block_type, kv)
+        assert tuple(engine.drawn[ids[i]]) == alone(seed, length, count, block_type, kv, isa)
 
 
 def test_preemption_happens_and_changes_no_bit() -> None:
@@ -94,7 +112,9 @@ def test_preemption_happens_and_changes_no_bit() -> None:
         engine.step()
     assert requests[1].preemptions > 0
     for seed, request in zip((1, 2), requests, strict=True):
-        assert tuple(engine.drawn[request.id]) == alone(seed, 40, 60, tiny.F32, "f16")
+        assert tuple(engine.drawn[request.id]) == alone(
+            seed, 40, 60, tiny.F32, "f16", _native.isa()
+        )
 
 
 def test_the_prefix_cache_is_used_and_changes_no_bit() -> None:
@@ -103,7 +123,7 @@ def test_the_prefix_cache_is_used_and_changes_no_bit() -> None:
         request = engine.add(prompt_of(seed, 79), SamplingParams(temperature=0, max_tokens=1))
         while engine.busy:
             engine.step()
-        assert tuple(engine.drawn[request.id]) == alone(seed, 79, 1, tiny.F32, "f16")
+        assert tuple(engine.drawn[request.id]) == alone(seed, 79, 1, tiny.F32, "f16", _native.isa())
     assert request.cached == 64
 
 
@@ -115,7 +135,7 @@ def test_scores_are_the_log_softmax_of_the_engines_logits(length: int) -> None:
     assert logprobs.shape == (length - 1,)
     assert engine.pool.free == engine.pool.count
     at = length - 2  # the token that is scored last is the one a prompt of all others would draw
-    (row,) = alone(1, length - 1, 1, tiny.F32, "f16")
+    (row,) = alone(1, length - 1, 1, tiny.F32, "f16", _native.isa())
     logits = np.frombuffer(row, np.float32).astype(np.float64)
     want = logits[tokens[-1]] - logits.max() - math.log(np.exp(logits - logits.max()).sum())
     assert logprobs[at] == pytest.approx(want, abs=1e-6)

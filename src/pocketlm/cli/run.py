@@ -86,9 +86,8 @@ def _answer(
     as_json: bool,
 ) -> str:
     """Loads, answers and writes; returns why the answer ended."""
-    from pocketlm.cli.fetching import load
-
     from pocketlm.cli.answering import notices, show, stats_lines, stop_on_interrupt
+    from pocketlm.cli.fetching import load
     from pocketlm.engine.answer import collect
     from pocketlm.engine.sampling import resolve
 
