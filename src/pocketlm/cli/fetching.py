@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -12,6 +13,17 @@ def load(ref: str, **options: Any) -> Model:
     """``pocketlm.load`` with progress on stderr; options as there."""
     import pocketlm
     from pocketlm.cli.output import progress
+    from pocketlm.store import Store, parse
+    from pocketlm.store.refs import PathRef
 
+    store = Store()
+    try:
+        path = store.resolve(ref).path
+    except pocketlm.NotFoundError:
+        if store.offline or isinstance(parse(ref), PathRef):
+            raise
+        print(f"pocketlm: {ref} is not in the store, so it is pulled now", file=sys.stderr)
+        with progress() as report:
+            path = store.pull(ref, report).path
     with progress() as report:
-        return pocketlm.load(ref, pull=True, progress=report, **options)
+        return pocketlm.load(path, progress=report, **options)
