@@ -111,7 +111,7 @@ def _complain(message: str, code: int) -> int:
 
 
 def _pipe_closed() -> int:
-    """Whoever read our output has gone, as ``| head`` does: no error, nothing more to say.
+    """Whoever read our output has gone, as ``| head`` does: nothing more to say, to nobody.
 
     The descriptor is pointed elsewhere since Python flushes stdout once more when it exits.
     """
@@ -122,4 +122,4 @@ def _pipe_closed() -> int:
         except BrokenPipeError:
             os.dup2(nowhere, stream.fileno())
     os.close(nowhere)
-    return 141
+    return 1
