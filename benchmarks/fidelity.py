@@ -20,7 +20,8 @@ from reference import Reference
 
 import pocketlm
 from pocketlm import _native
-from pocketlm.models import build_executor, open_model
+from pocketlm.models import open_model
+from pocketlm.models.build import build_executor
 
 Logits = NDArray[np.float32]
 

@@ -30,7 +30,8 @@ class Engine(Protocol):
 class PocketLM:
     def __init__(self, path: Path, context: int, threads: int) -> None:
         from pocketlm import _native
-        from pocketlm.models import build_executor, open_model
+        from pocketlm.models import open_model
+        from pocketlm.models.build import build_executor
 
         self._executor = build_executor(open_model(path), threads=threads)
         pages = -(-context // _native.PAGE_POSITIONS)
@@ -93,6 +94,7 @@ def run(options: argparse.Namespace) -> dict[str, dict[str, list[float]]]:
             target=_serve, args=(kind, theirs, options.model, size, options.threads), daemon=True
         )
         process.start()
+        theirs.close()  # so that a process that dies ends the wait for its answer
         name = ours.recv()
         pipes[name], samples[name] = ours, {"prefill": [], "decode": []}
     for round_ in range(options.rounds + 1):

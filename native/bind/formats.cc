@@ -24,9 +24,17 @@ NumpyFloats dequantize_array(int type, const Array<uint8_t>& data, int64_t count
 
 nb::tuple read_string_list(const Array<uint8_t>& buffer, uint64_t offset, uint64_t count) {
   const Strings strings = read_strings(std::as_bytes(span_of(buffer)), offset, count);
-  nb::list list;
-  for (const std::string_view value : strings.values)
-    list.append(nb::steal(PyUnicode_DecodeUTF8(value.data(), Py_ssize_t(value.size()), "surrogateescape")));
+  nb::object list = nb::steal(PyList_New(Py_ssize_t(count)));
+  if (!list.is_valid()) nb::raise_python_error();
+  for (size_t i = 0; i < strings.values.size(); ++i) {
+    const std::string_view value = strings.values[i];
+    PyObject* text = PyUnicode_DecodeUTF8(value.data(), Py_ssize_t(value.size()), nullptr);
+    if (text == nullptr) {
+      PyErr_Clear();
+      throw FormatError("string " + std::to_string(i) + " of " + std::to_string(count) + " is not UTF-8");
+    }
+    PyList_SET_ITEM(list.ptr(), Py_ssize_t(i), text);
+  }
   return nb::make_tuple(list, strings.end);
 }
 

@@ -18,7 +18,7 @@ def read_strings(
 ) -> tuple[list[str], int]:
     """``count`` GGUF strings from ``offset`` on, and the offset after them.
 
-    Bytes that are not UTF-8 come back as surrogate escapes. Raises ModelFileError when they do not fit the buffer.
+    Raises ModelFileError when they do not fit the buffer or are not UTF-8.
     """
 
 class Weight:

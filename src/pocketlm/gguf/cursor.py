@@ -99,11 +99,8 @@ class Cursor:
         at = self.offset
         try:
             values, self.offset = _native.read_strings(self.array, at, count)
-            "".join(values).encode()
         except ModelFileError as error:
             raise self.error(f"{what}: {error.message}", at=at) from None
-        except UnicodeEncodeError as error:  # a byte that is no UTF-8 was read as a lone surrogate
-            raise self.error(f"{what} has a string that is not UTF-8", at=at) from error
         return values
 
     def numbers(self, dtype: np.dtype[Any], count: int, what: str) -> npt.NDArray[Any]:
