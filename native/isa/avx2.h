@@ -6,7 +6,8 @@
 #include <cstddef>
 #include <cstdint>
 
-#define POCKETLM_INLINE inline __attribute__((always_inline))
+#define POCKETLM_INLINED __attribute__((always_inline))
+#define POCKETLM_INLINE inline POCKETLM_INLINED
 
 namespace pocketlm {
 namespace {
@@ -14,6 +15,8 @@ namespace isa {
 
 inline constexpr const char* kName = "avx2";
 inline constexpr int kTile = 3;
+inline constexpr int kDirectTile = 2;   // the same where codes are decoded as they are read ...
+inline constexpr int kDirectTokens = 4; // ... which pays up to so many tokens
 inline constexpr int kFloatTile = 2;    // tokens of a float tile, times two panels
 inline constexpr int kScoreTile = 2;
 inline constexpr int kValueTile = 4;
@@ -142,6 +145,9 @@ POCKETLM_INLINE X load_x(const int8_t* p) {
   return _mm256_set1_epi32(word);
 }
 
+// GCC would rewrite a chain of integer additions as a tree, which needs more registers than there are.
+POCKETLM_INLINE void keep_order(__m256i& a, __m256i& b) { __asm__("" : "+x"(a), "+x"(b)); }
+
 POCKETLM_INLINE __m256i widen(__m256i pairs) { return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)); }
 
 // vpmaddubsw adds two products in 16 bits; kDepth of its results still fit there, then vpmaddwd widens them.
@@ -155,6 +161,7 @@ struct Dot {
     const __m256i a = _mm256_maddubs_epi16(w.a, x), b = _mm256_maddubs_epi16(w.b, x);
     part_a = kIndex % kDepth == 0 ? a : _mm256_add_epi16(part_a, a);
     part_b = kIndex % kDepth == 0 ? b : _mm256_add_epi16(part_b, b);
+    keep_order(part_a, part_b);
     if constexpr (kIndex % kDepth == kDepth - 1) {
       sum_a = kIndex < kDepth ? widen(part_a) : _mm256_add_epi32(sum_a, widen(part_a));
       sum_b = kIndex < kDepth ? widen(part_b) : _mm256_add_epi32(sum_b, widen(part_b));
@@ -177,6 +184,7 @@ struct Dot<255, kCount> {
     const __m256i a = product(w.a, x), b = product(w.b, x);
     sum_a = kIndex == 0 ? a : _mm256_add_epi32(sum_a, a);
     sum_b = kIndex == 0 ? b : _mm256_add_epi32(sum_b, b);
+    keep_order(sum_a, sum_b);
   }
   POCKETLM_INLINE F total() const { return {_mm256_cvtepi32_ps(sum_a), _mm256_cvtepi32_ps(sum_b)}; }
 };

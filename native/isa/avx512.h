@@ -6,7 +6,8 @@
 #include <cstddef>
 #include <cstdint>
 
-#define POCKETLM_INLINE inline __attribute__((always_inline))
+#define POCKETLM_INLINED __attribute__((always_inline))
+#define POCKETLM_INLINE inline POCKETLM_INLINED
 
 namespace pocketlm {
 namespace {
@@ -14,6 +15,8 @@ namespace isa {
 
 inline constexpr const char* kName = "avx512";
 inline constexpr int kTile = 8;
+inline constexpr int kDirectTile = 4;   // the same where codes are decoded as they are read ...
+inline constexpr int kDirectTokens = 5; // ... which pays up to so many tokens
 inline constexpr int kFloatTile = 8;    // tokens of a float tile, times two panels
 inline constexpr int kScoreTile = 8;
 inline constexpr int kValueTile = 8;

@@ -10,14 +10,18 @@
 
 #include "base/float16.h"
 
-#define POCKETLM_INLINE inline __attribute__((always_inline))
+// Other instruction sets force inlining, for registers; here it would only cost minutes of compile time.
+#define POCKETLM_INLINED
+#define POCKETLM_INLINE inline
 
 namespace pocketlm {
 namespace {
 namespace isa {
 
 inline constexpr const char* kName = "scalar";
-inline constexpr int kTile = 4;         // tokens that share a decoded weight
+inline constexpr int kTile = 2;         // tokens that share a decoded weight
+inline constexpr int kDirectTile = 2;   // the same where codes are decoded as they are read ...
+inline constexpr int kDirectTokens = 3; // ... which pays up to so many tokens
 inline constexpr int kFloatTile = 2;    // tokens of a float tile, times two panels
 inline constexpr int kScoreTile = 2;    // queries that share a K vector
 inline constexpr int kValueTile = 4;    // queries that share a V vector

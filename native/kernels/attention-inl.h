@@ -58,19 +58,19 @@ template <class Element, int kQueries>
 void score_tile(const AttentionTile& tile, int64_t first, const typename Element::Type* k, float* scores) {
   const float* q[kQueries];
   isa::F low[kQueries], high[kQueries];
-  unroll<kQueries>([&](auto i) __attribute__((always_inline)) {
+  unroll<kQueries>([&](auto i) POCKETLM_INLINED {
     q[i.value] = query(tile, first + i.value);
     low[i.value] = high[i.value] = isa::set1(0);
   });
   for (int64_t d = 0; d < tile.head_dim; ++d, k += kPage) {
     const isa::F k_low = Element::load(k), k_high = Element::load(k + 16);
-    unroll<kQueries>([&](auto i) __attribute__((always_inline)) {
+    unroll<kQueries>([&](auto i) POCKETLM_INLINED {
       const isa::F x = isa::set1(q[i.value][d]);
       low[i.value] = isa::fma(k_low, x, low[i.value]);
       high[i.value] = isa::fma(k_high, x, high[i.value]);
     });
   }
-  unroll<kQueries>([&](auto i) __attribute__((always_inline)) {
+  unroll<kQueries>([&](auto i) POCKETLM_INLINED {
     isa::store(scores + (first + i.value) * kPartition, low[i.value]);
     isa::store(scores + (first + i.value) * kPartition + 16, high[i.value]);
   });
@@ -92,16 +92,16 @@ void value_tile(Range slots, const typename Element::Type* v, int64_t stride, in
                 float* values, int64_t padded) {
   for (int64_t at = 0; at < vectors * 16; at += 16) {
     isa::F sums[kQueries];
-    unroll<kQueries>([&](auto i) __attribute__((always_inline)) {
+    unroll<kQueries>([&](auto i) POCKETLM_INLINED {
       sums[i.value] = isa::load(values + i.value * padded + at);
     });
     for (int64_t slot = slots.begin; slot < slots.end; ++slot) {
       const isa::F x = Element::load(v + slot * stride + at);
-      unroll<kQueries>([&](auto i) __attribute__((always_inline)) {
+      unroll<kQueries>([&](auto i) POCKETLM_INLINED {
         sums[i.value] = isa::fma(isa::set1(probabilities[i.value * kPartition + slot]), x, sums[i.value]);
       });
     }
-    unroll<kQueries>([&](auto i) __attribute__((always_inline)) {
+    unroll<kQueries>([&](auto i) POCKETLM_INLINED {
       isa::store(values + i.value * padded + at, sums[i.value]);
     });
   }
@@ -250,7 +250,7 @@ void merge_into(float* state, Softmax later, const float* values, int64_t head_d
   state[0] = max;
   state[1] = state[1] * a + later.sum * b;
   const isa::F old_factor = isa::set1(a), new_factor = isa::set1(b);
-  map(acc, values, head_dim, acc, [&](isa::F x, isa::F y) __attribute__((always_inline)) {
+  map(acc, values, head_dim, acc, [&](isa::F x, isa::F y) POCKETLM_INLINED {
     return isa::add(isa::mul(x, old_factor), isa::mul(y, new_factor));
   });
 }
@@ -261,7 +261,7 @@ void merge(float* state, const float* later, int64_t head_dim) {
 
 void finish(const float* state, int64_t head_dim, float* out) {
   const isa::F sum = isa::set1(state[1]);
-  map(state + 2, state + 2, head_dim, out, [&](isa::F x, isa::F) __attribute__((always_inline)) {
+  map(state + 2, state + 2, head_dim, out, [&](isa::F x, isa::F) POCKETLM_INLINED {
     return isa::div(x, sum);
   });
 }

@@ -9,7 +9,7 @@
 //   acc  = fma(m_w, d_x * sum of q, acc)         affine layouts only; m_w = -dmin * min for K types
 // d_w is d, or d * scale for K types. The same for one token and for tiles, so tiles change no bit.
 //
-// One to kDirect tokens read the packed codes as they stream in from memory. More tokens first unpack a chunk of a
+// Up to kDirectTokens tokens read the packed codes as they stream in from memory. More tokens first unpack a chunk of a
 // panel into bytes that stay in the L1 cache, and use them for up to kTokenGroup tokens.
 #pragma once
 
@@ -156,7 +156,7 @@ template <class Fmt>
 void unpack_panel(const PackedPanel<Fmt>& panel, int64_t begin, int64_t end, std::byte* out) {
   for (int64_t b = begin; b < end; ++b, out += UnpackedBlock<Fmt>::kBytes) {
     const auto block = panel.block(b);
-    unroll<8>([&](auto i) __attribute__((always_inline)) {
+    unroll<8>([&](auto i) POCKETLM_INLINED {
       isa::store_codes(out + 64 * i.value, block.template vector<i.value>());
     });
     auto* floats = reinterpret_cast<float*>(out + 512);
@@ -177,16 +177,16 @@ template <class Fmt, int kTokens, int kGroupIndex, class Block>
 POCKETLM_INLINE void add_group(const Block& w, const std::byte* x, size_t x_stride, Sums<kTokens>& sums) {
   constexpr int kVectors = 8 / Fmt::kGroups;
   isa::Dot<Fmt::kMax, kVectors> dot[kTokens];
-  unroll<kVectors>([&](auto i) __attribute__((always_inline)) {
+  unroll<kVectors>([&](auto i) POCKETLM_INLINED {
     constexpr int kVector = kGroupIndex * kVectors + decltype(i)::value;
     const isa::Codes codes = w.template vector<kVector>();
-    unroll<kTokens>([&](auto t) __attribute__((always_inline)) {
+    unroll<kTokens>([&](auto t) POCKETLM_INLINED {
       const auto* q = reinterpret_cast<const int8_t*>(x + t.value * x_stride);
       dot[t.value].template add<decltype(i)::value>(codes, isa::load_x(q + 4 * kVector));
     });
   });
   const isa::F d = w.scale(kGroupIndex);
-  unroll<kTokens>([&](auto t) __attribute__((always_inline)) {
+  unroll<kTokens>([&](auto t) POCKETLM_INLINED {
     const auto* a = reinterpret_cast<const QuantizedBlock*>(x + t.value * x_stride);
     isa::F f = dot[t.value].total();
     if constexpr (Fmt::kOffset != 0) {
@@ -197,7 +197,7 @@ POCKETLM_INLINE void add_group(const Block& w, const std::byte* x, size_t x_stri
   });
   if constexpr (Fmt::kAffine) {
     const isa::F m = w.min(kGroupIndex);
-    unroll<kTokens>([&](auto t) __attribute__((always_inline)) {
+    unroll<kTokens>([&](auto t) POCKETLM_INLINED {
       const auto* a = reinterpret_cast<const QuantizedBlock*>(x + t.value * x_stride);
       const float sum = Fmt::kGroups == 1 ? a->scaled_sum : a->half_scaled_sum[kGroupIndex];
       sums.of[t.value] = isa::fma(m, isa::set1(sum), sums.of[t.value]);
@@ -212,7 +212,7 @@ POCKETLM_INLINE void add_blocks(const Panel& panel, int64_t begin, int64_t end, 
   Sums<kTokens> local = sums;
   for (int64_t b = begin; b < end; ++b, x += sizeof(QuantizedBlock)) {
     const auto block = panel.block(b);
-    unroll<Fmt::kGroups>([&](auto g) __attribute__((always_inline)) {
+    unroll<Fmt::kGroups>([&](auto g) POCKETLM_INLINED {
       add_group<Fmt, kTokens, g.value>(block, x, x_stride, local);
     });
   }
@@ -251,18 +251,29 @@ PackedPanel<Fmt> packed_panel(const PackedMatrix& w, int64_t i) {
   return {panel, panel + w.scales_offset, panel + w.supers_offset};
 }
 
+// Tiles get smaller by halves for the tokens that are left over: 8, 4, 2, 1 or 3, 2, 1.
+inline constexpr int half_tile(int tokens) { return tokens == 1 ? 0 : (tokens + 1) / 2; }
+
 // --- few tokens: straight from the packed bytes ------------------------------------------------------------------
 
 template <class Fmt, int kTokens>
-void matmul_direct(const PackedMatrix& w, int64_t panel_begin, int64_t panel_end, const std::byte* x, size_t x_stride,
-                   const Output& output) {
-  const int64_t blocks = w.cols / kBlock;
-  for (int64_t p = panel_begin; p < panel_end; ++p) {
+void direct_tiles(const PackedPanel<Fmt>& panel, int64_t p, int64_t blocks, const std::byte* x, size_t x_stride,
+                  int64_t token, int64_t tokens, const Output& output) {
+  for (; token + kTokens <= tokens; token += kTokens) {
     Sums<kTokens> sums;
-    unroll<kTokens>([&](auto t) __attribute__((always_inline)) { sums.of[t.value] = isa::set1(0); });
-    add_blocks<Fmt, kTokens>(packed_panel<Fmt>(w, p), 0, blocks, x, x_stride, sums);
-    unroll<kTokens>([&](auto t) __attribute__((always_inline)) { output.write(p, t.value, sums.of[t.value]); });
+    unroll<kTokens>([&](auto t) POCKETLM_INLINED { sums.of[t.value] = isa::set1(0); });
+    add_blocks<Fmt, kTokens>(panel, 0, blocks, x + size_t(token) * x_stride, x_stride, sums);
+    unroll<kTokens>([&](auto t) POCKETLM_INLINED { output.write(p, token + t.value, sums.of[t.value]); });
   }
+  if constexpr (kTokens > 1)
+    direct_tiles<Fmt, half_tile(kTokens)>(panel, p, blocks, x, x_stride, token, tokens, output);
+}
+
+template <class Fmt>
+void matmul_direct(const PackedMatrix& w, int64_t panel_begin, int64_t panel_end, const std::byte* x, size_t x_stride,
+                   int64_t tokens, const Output& output) {
+  for (int64_t p = panel_begin; p < panel_end; ++p)
+    direct_tiles<Fmt, isa::kDirectTile>(packed_panel<Fmt>(w, p), p, w.cols / kBlock, x, x_stride, 0, tokens, output);
 }
 
 // --- many tokens: chunks of unpacked panels ----------------------------------------------------------------------
@@ -270,22 +281,21 @@ void matmul_direct(const PackedMatrix& w, int64_t panel_begin, int64_t panel_end
 inline constexpr int64_t kChunk = 24;        // blocks unpacked at once: with a tile's activations they fit 32 KB of L1
 inline constexpr int64_t kTokenGroup = 128;  // tokens that use them
 
+// Adds a chunk to the sums of tokens [token, tokens).
 template <class Fmt, int kTokens>
-void add_tile(const std::byte* unpacked, int64_t blocks, const std::byte* x, size_t x_stride, bool first, float* sums) {
-  Sums<kTokens> local;
-  unroll<kTokens>([&](auto t) __attribute__((always_inline)) {
-    local.of[t.value] = first ? isa::set1(0) : isa::load(sums + kPanel * t.value);
-  });
-  add_blocks<Fmt, kTokens>(UnpackedPanel<Fmt>{unpacked}, 0, blocks, x, x_stride, local);
-  unroll<kTokens>([&](auto t) __attribute__((always_inline)) { isa::store(sums + kPanel * t.value, local.of[t.value]); });
-}
-
-// The last 1 .. kTile - 1 tokens.
-template <class Fmt, int kTokens>
-void add_rest(int64_t tokens, const std::byte* unpacked, int64_t blocks, const std::byte* x, size_t x_stride, bool first,
-              float* sums) {
-  if (tokens == kTokens) return add_tile<Fmt, kTokens>(unpacked, blocks, x, x_stride, first, sums);
-  if constexpr (kTokens > 1) add_rest<Fmt, kTokens - 1>(tokens, unpacked, blocks, x, x_stride, first, sums);
+void unpacked_tiles(const std::byte* unpacked, int64_t blocks, const std::byte* x, size_t x_stride, int64_t token,
+                    int64_t tokens, bool first, float* sums) {
+  for (; token + kTokens <= tokens; token += kTokens) {
+    float* to = sums + token * kPanel;
+    Sums<kTokens> local;
+    unroll<kTokens>([&](auto t) POCKETLM_INLINED {
+      local.of[t.value] = first ? isa::set1(0) : isa::load(to + kPanel * t.value);
+    });
+    add_blocks<Fmt, kTokens>(UnpackedPanel<Fmt>{unpacked}, 0, blocks, x + size_t(token) * x_stride, x_stride, local);
+    unroll<kTokens>([&](auto t) POCKETLM_INLINED { isa::store(to + kPanel * t.value, local.of[t.value]); });
+  }
+  if constexpr (kTokens > 1)
+    unpacked_tiles<Fmt, half_tile(kTokens)>(unpacked, blocks, x, x_stride, token, tokens, first, sums);
 }
 
 template <class Fmt>
@@ -301,27 +311,19 @@ void matmul_unpacked(const PackedMatrix& w, int64_t panel_begin, int64_t panel_e
         const int64_t chunk = blocks - b < kChunk ? blocks - b : kChunk;
         unpack_panel(packed_panel<Fmt>(w, p), b, b + chunk, unpacked);
         const std::byte* xb = x + size_t(from) * x_stride + size_t(b) * sizeof(QuantizedBlock);
-        int64_t t = 0;
-        for (; t + isa::kTile <= count; t += isa::kTile)
-          add_tile<Fmt, isa::kTile>(unpacked, chunk, xb + size_t(t) * x_stride, x_stride, b == 0, sums + t * kPanel);
-        add_rest<Fmt, isa::kTile - 1>(count - t, unpacked, chunk, xb + size_t(t) * x_stride, x_stride, b == 0,
-                                      sums + t * kPanel);
+        unpacked_tiles<Fmt, isa::kTile>(unpacked, chunk, xb, x_stride, 0, count, b == 0, sums);
       }
       for (int64_t t = 0; t < count; ++t) output.write(p, from + t, isa::load(sums + t * kPanel));
     }
   }
 }
 
-inline constexpr int kDirect = 3;
-
 template <class Fmt>
 void matmul_quantized(const PackedMatrix& w, int64_t panel_begin, int64_t panel_end, const std::byte* x,
                       size_t x_stride, int64_t tokens, float* out, int64_t out_stride, const float* bias,
                       bool accumulate) {
   const Output output{out, out_stride, bias, accumulate, w.rows};
-  if (tokens == 1) return matmul_direct<Fmt, 1>(w, panel_begin, panel_end, x, x_stride, output);
-  if (tokens == 2) return matmul_direct<Fmt, 2>(w, panel_begin, panel_end, x, x_stride, output);
-  if (tokens == kDirect) return matmul_direct<Fmt, kDirect>(w, panel_begin, panel_end, x, x_stride, output);
+  if (tokens <= isa::kDirectTokens) return matmul_direct<Fmt>(w, panel_begin, panel_end, x, x_stride, tokens, output);
   matmul_unpacked<Fmt>(w, panel_begin, panel_end, x, x_stride, tokens, output);
 }
 
@@ -348,20 +350,20 @@ void matmul_float_tile(const PackedMatrix& w, int64_t panel, const std::byte* x,
   const auto* weights = reinterpret_cast<const Type*>(w.panel(panel));
   const size_t next = w.panel_bytes / sizeof(Type);
   isa::F sums[kPanels * kTokens];
-  unroll<kPanels * kTokens>([&](auto i) __attribute__((always_inline)) { sums[i.value] = isa::set1(0); });
+  unroll<kPanels * kTokens>([&](auto i) POCKETLM_INLINED { sums[i.value] = isa::set1(0); });
   const std::byte* tokens = x + size_t(token) * x_stride;
   for (int64_t k = 0; k < w.cols; ++k, weights += kPanel, tokens += sizeof(float)) {
-    unroll<kPanels>([&](auto p) __attribute__((always_inline)) {
+    unroll<kPanels>([&](auto p) POCKETLM_INLINED {
       const isa::F column = Element::load(weights + p.value * next);
-      unroll<kTokens>([&](auto t) __attribute__((always_inline)) {
+      unroll<kTokens>([&](auto t) POCKETLM_INLINED {
         constexpr int i = decltype(p)::value * kTokens + decltype(t)::value;
         const float value = *reinterpret_cast<const float*>(tokens + t.value * x_stride);
         sums[i] = isa::fma(column, isa::set1(value), sums[i]);
       });
     });
   }
-  unroll<kPanels>([&](auto p) __attribute__((always_inline)) {
-    unroll<kTokens>([&](auto t) __attribute__((always_inline)) {
+  unroll<kPanels>([&](auto p) POCKETLM_INLINED {
+    unroll<kTokens>([&](auto t) POCKETLM_INLINED {
       output.write(panel + p.value, token + t.value, sums[p.value * kTokens + t.value]);
     });
   });

@@ -86,14 +86,14 @@ void rms_norm(const float* x, const float* weight, float eps, int64_t n, float* 
   }
   const float mean = isa::reduce_add(squares) / float(n);
   const isa::F inverse = isa::set1(1.0f / __builtin_sqrtf(mean + eps));
-  map(x, weight, n, out, [&](isa::F v, isa::F w) __attribute__((always_inline)) {
+  map(x, weight, n, out, [&](isa::F v, isa::F w) POCKETLM_INLINED {
     return isa::mul(isa::mul(v, inverse), w);
   });
 }
 
 void rope(float* head, const float* cos, const float* sin, int64_t rotary_dim) {
   const int64_t half = rotary_dim / 2;
-  auto rotate = [](isa::F& a, isa::F& b, isa::F c, isa::F s) __attribute__((always_inline)) {
+  auto rotate = [](isa::F& a, isa::F& b, isa::F c, isa::F s) POCKETLM_INLINED {
     const isa::F x = a, y = b;
     a = isa::sub(isa::mul(x, c), isa::mul(y, s));
     b = isa::add(isa::mul(x, s), isa::mul(y, c));
@@ -117,15 +117,15 @@ void rope(float* head, const float* cos, const float* sin, int64_t rotary_dim) {
 void gated(Activation kind, const float* gate, const float* up, int64_t n, float* out) {
   switch (kind) {
     case Activation::Silu:
-      return map(gate, up, n, out, [](isa::F g, isa::F u) __attribute__((always_inline)) {
+      return map(gate, up, n, out, [](isa::F g, isa::F u) POCKETLM_INLINED {
         return isa::mul(sigmoid_times(g, g), u);
       });
     case Activation::GeluTanh:
-      return map(gate, up, n, out, [](isa::F g, isa::F u) __attribute__((always_inline)) {
+      return map(gate, up, n, out, [](isa::F g, isa::F u) POCKETLM_INLINED {
         return isa::mul(gelu_tanh(g), u);
       });
     case Activation::Relu2:
-      return map(gate, up, n, out, [](isa::F g, isa::F u) __attribute__((always_inline)) {
+      return map(gate, up, n, out, [](isa::F g, isa::F u) POCKETLM_INLINED {
         const isa::F r = isa::max(g, isa::set1(0));
         return isa::mul(isa::mul(r, r), u);
       });
@@ -133,17 +133,17 @@ void gated(Activation kind, const float* gate, const float* up, int64_t n, float
 }
 
 void add(float* dst, const float* src, int64_t n) {
-  map(dst, src, n, dst, [](isa::F a, isa::F b) __attribute__((always_inline)) { return isa::add(a, b); });
+  map(dst, src, n, dst, [](isa::F a, isa::F b) POCKETLM_INLINED { return isa::add(a, b); });
 }
 
 void scale(float* x, float factor, int64_t n) {
   const isa::F f = isa::set1(factor);
-  map(x, x, n, x, [&](isa::F a, isa::F) __attribute__((always_inline)) { return isa::mul(a, f); });
+  map(x, x, n, x, [&](isa::F a, isa::F) POCKETLM_INLINED { return isa::mul(a, f); });
 }
 
 void softcap(float* x, float cap, int64_t n) {
   const isa::F c = isa::set1(cap);
-  map(x, x, n, x, [&](isa::F a, isa::F) __attribute__((always_inline)) { return isa::mul(c, tanh(isa::div(a, c))); });
+  map(x, x, n, x, [&](isa::F a, isa::F) POCKETLM_INLINED { return isa::mul(c, tanh(isa::div(a, c))); });
 }
 
 // --- activations to 8 bits ---------------------------------------------------------------------------------------
@@ -198,7 +198,7 @@ void fake_quantize_row(const float* x, int64_t cols, float* out) {
   float largest = largest_magnitude(x, cols);
   if (largest < 1e-5f) largest = 1e-5f;
   const isa::F s = isa::set1(127.0f / largest);
-  map(x, x, cols, out, [&](isa::F v, isa::F) __attribute__((always_inline)) {
+  map(x, x, cols, out, [&](isa::F v, isa::F) POCKETLM_INLINED {
     const isa::F q = isa::round(isa::mul(v, s));
     return isa::div(isa::min(isa::max(q, isa::set1(-128)), isa::set1(127)), s);
   });
