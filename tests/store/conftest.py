@@ -7,12 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from local_server import LocalServer
+from local_server import QUICK, LocalServer
 
 from pocketlm.store import Store
-from pocketlm.store.download import Patience
-
-QUICK = Patience(tries=4, first_wait_s=0.01, longest_wait_s=0.02)
 
 
 @pytest.fixture

@@ -17,6 +17,11 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 
+from pocketlm.store.download import Patience
+
+# A connection that breaks is tried again at once, and not for long.
+QUICK = Patience(tries=4, first_wait_s=0.01, longest_wait_s=0.02)
+
 
 @dataclass
 class Resource:
@@ -66,7 +71,11 @@ class LocalServer:
             def log_message(self, *args: object) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        class Server(ThreadingHTTPServer):
+            def handle_error(self, request: object, client_address: object) -> None:
+                pass  # the client has gone: a test killed it, or gave up
+
+        self._server = Server(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         self.port = self._server.server_address[1]
         self.url = f"http://127.0.0.1:{self.port}"

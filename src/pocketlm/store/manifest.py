@@ -10,10 +10,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pocketlm.errors import ModelFileError
 
+# One plain component of a path: a manifest that was tampered with must not lead out of the store.
+FileName = Annotated[str, Field(pattern=r"^[^./\\\x00][^/\\\x00]*$", max_length=255)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Role = Literal[
     "weights", "config", "tokenizer", "template", "params", "system", "messages", "license",
@@ -36,7 +38,7 @@ class Reference(_Record):
 class FileRecord(_Record):
     """One file of a model; ``reference`` is None where its bytes are a blob of this store."""
 
-    name: str
+    name: FileName
     role: Role
     size: int = Field(ge=0)
     sha256: Sha256
@@ -86,6 +88,15 @@ class Manifest(_Record):
     source: Source
     facts: Facts
     files: tuple[FileRecord, ...]
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Manifest:
+        names = [file.name.lower() for file in self.files]
+        if len(set(names)) != len(names):
+            raise ValueError("two files have one name")
+        if not any(file.role == "weights" for file in self.files):
+            raise ValueError("there are no weights")
+        return self
 
     @property
     def size(self) -> int:
