@@ -2,8 +2,9 @@
 
     python benchmarks/fidelity.py MODEL.gguf TEXT.txt [--tokens 4096] [--chunk 512]
 
-For each chunk of the text: the logits of transformers in float32 with the file's dequantized weights, of PocketLM and of
-llama.cpp on the same file and tokens. Prints mean KL(reference || engine) in nats per token and top-1 agreement.
+For each chunk of the text: the logits of transformers in float32 with the file's dequantized
+weights, of PocketLM and of llama.cpp on the same file and tokens. Prints mean KL(reference ||
+engine) in nats per token and top-1 agreement.
 """
 
 from __future__ import annotations
@@ -40,7 +41,12 @@ class PocketLM:
 
         table = np.arange(self._pages, dtype=np.int32)[None]
         return self._executor.step(
-            ints(tokens), ints([len(tokens)]), ints([0]), table, ints([0]), ints([*range(len(tokens))])
+            ints(tokens),
+            ints([len(tokens)]),
+            ints([0]),
+            table,
+            ints([0]),
+            ints([*range(len(tokens))]),
         )
 
 
@@ -88,7 +94,9 @@ def _log_softmax(logits: Logits) -> NDArray[np.float64]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("model", type=Path)
     parser.add_argument("text", type=Path)
     parser.add_argument("--tokens", type=int, default=4096)
@@ -119,7 +127,8 @@ def main() -> None:
     print(f"{options.model.name}, {options.text.name}, {len(tokens)} tokens, isa {_native.isa()}")
     for name, row in summaries.items():
         print(
-            f"{name:10} mean KL {row['mean_kl']:.3e} ± {row['standard_error']:.1e}  median {row['median_kl']:.2e}  "
+            f"{name:10} mean KL {row['mean_kl']:.3e} ± {row['standard_error']:.1e}  "
+            f"median {row['median_kl']:.2e}  "
             f"p99 {row['p99_kl']:.2e}  same top-1 {row['top1_agreement']:.4f}"
         )
 

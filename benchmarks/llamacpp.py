@@ -1,7 +1,8 @@
-"""llama.cpp through the C API that the ``xllamacpp`` wheel exports: the peer that benchmarks compare with.
+"""llama.cpp through the C API that the ``xllamacpp`` wheel exports: the benchmarks' peer.
 
-Only what the benchmarks need: load a model, decode tokens, read logits. Parameter structs are passed as opaque bytes
-whose first fields are checked against llama.cpp's documented defaults, so a changed layout fails instead of lying.
+Only what the benchmarks need: load a model, decode tokens, read logits. Parameter structs are
+passed as opaque bytes whose first fields are checked against llama.cpp's documented defaults, so a
+changed layout fails instead of lying.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 
 class _Params(ctypes.Structure):
-    """Room for a parameter struct of any version; a by-value argument may be longer than the callee reads."""
+    """Room for a parameter struct of any version: by value it may be longer than is read."""
 
     _fields_ = (("words", ctypes.c_uint32 * 128),)
 

@@ -1,7 +1,7 @@
-"""transformers in float32 with the dequantized weights of a GGUF file: the reference that fidelity is measured against.
+"""The reference of fidelity: transformers in float32 with a GGUF file's dequantized weights.
 
-Covers the two families whose real files are at hand (llama and gemma3); the mapping is written out here, apart from
-the package's own, so that a mistake there cannot hide itself.
+Covers the two families whose real files are at hand (llama and gemma3); the mapping is written out
+here, apart from the package's own, so that a mistake there cannot hide itself.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Prefill and decode speed of PocketLM and llama.cpp on one GGUF file, interleaved in one run.
 
-    python benchmarks/speed.py MODEL.gguf [--prompt 512] [--generate 128] [--rounds 7] [--threads 2] [--json]
+    python benchmarks/speed.py MODEL.gguf [--prompt 512] [--generate 128] [--rounds 7] [--threads 2]
 
-Each engine lives in a process of its own and is asked in turn, round by round, so that a noisy machine hits both alike.
+Each engine lives in a process of its own and is asked in turn, round by round, so that a noisy
+machine hits both alike.
 Prints medians, the spread and the ratio. Prompts are fixed token ids, decoding is greedy.
 """
 
@@ -44,7 +45,12 @@ class PocketLM:
             return np.array(values, np.int32)
 
         logits = self._executor.step(
-            ints(*tokens), ints(len(tokens)), ints(start), self._table, ints(0), ints(len(tokens) - 1)
+            ints(*tokens),
+            ints(len(tokens)),
+            ints(start),
+            self._table,
+            ints(0),
+            ints(len(tokens) - 1),
         )
         return int(logits[0].argmax())
 
@@ -111,7 +117,9 @@ def run(options: argparse.Namespace) -> dict[str, dict[str, list[float]]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("model", type=Path)
     parser.add_argument("--prompt", type=int, default=512)
     parser.add_argument("--generate", type=int, default=128)
@@ -127,7 +135,10 @@ def main() -> None:
         name: {measure: statistics.median(values) for measure, values in rows.items()}
         for name, rows in samples.items()
     }
-    print(f"{options.model.name}: tokens/s, median of {options.rounds} interleaved rounds (min..max), {options.threads} threads")
+    print(
+        f"{options.model.name}: tokens/s, median (min..max) of {options.rounds} interleaved rounds, "
+        f"{options.threads} threads"
+    )
     for name, rows in samples.items():
         cells = (
             f"{measure} {options.prompt if measure == 'prefill' else options.generate}: "

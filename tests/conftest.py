@@ -1,10 +1,10 @@
-"""Fixtures shared by all tests: no network, a store of their own, and the real models where they are on disk."""
+"""Fixtures of all tests: no network, a store of their own, the real models where they are here."""
 
 from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -25,7 +25,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.fixture(autouse=True)
-def loopback_only(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """A test that reaches beyond this machine fails."""
     connect = socket.socket.connect
 
@@ -36,12 +36,11 @@ def loopback_only(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         connect(self, address)  # type: ignore[arg-type]
 
     monkeypatch.setattr(socket.socket, "connect", guarded)
-    yield
 
 
 @pytest.fixture(scope="session")
 def real_model() -> Callable[[str], Path]:
-    """``real_model("smollm2:135m")``: the weights file from the user's store, or a skip that says how to get it."""
+    """``real_model("smollm2:135m")``: the weights file from the user's store, or a skip."""
 
     def find(name: str) -> Path:
         from pocketlm.errors import NotFoundError
@@ -50,6 +49,8 @@ def real_model() -> Callable[[str], Path]:
         try:
             return Store(USER_SETTINGS.home).resolve(name).path
         except NotFoundError:
-            pytest.skip(f"{name} is not in {USER_SETTINGS.home}; 'pocketlm pull {name}' puts it there")
+            pytest.skip(
+                f"{name} is not in {USER_SETTINGS.home}; 'pocketlm pull {name}' puts it there"
+            )
 
     return find

@@ -11,11 +11,9 @@ def isa() -> str: ...
 def isas() -> list[str]: ...
 def select_isa(name: str) -> None: ...
 def dequantize(type: int, data: NDArray[np.uint8], count: int) -> NDArray[np.float32]:
-    """``count`` weights of GGUF block type ``type``. Raises ModelFileError when ``data`` is too short."""
+    """``count`` weights of a GGUF block type; ModelFileError when ``data`` is too short."""
 
-def read_strings(
-    buffer: NDArray[np.uint8], offset: int, count: int
-) -> tuple[list[str], int]:
+def read_strings(buffer: NDArray[np.uint8], offset: int, count: int) -> tuple[list[str], int]:
     """``count`` GGUF strings from ``offset`` on, and the offset after them.
 
     Raises ModelFileError when they do not fit the buffer or are not UTF-8.
@@ -106,12 +104,13 @@ class Executor:
     ) -> NDArray[np.float32]:
         """Logits [rows, vocabulary] (or hidden states [rows, width]) after one ragged step.
 
-        ``block_tables`` is [sequences, pages]; the others have one entry per token, sequence or output row.
+        ``block_tables`` is [sequences, pages]; the others have one entry per token, sequence or
+        output row.
         Raises ValueError for a batch that does not fit what was allocated.
         """
 
 class Sampler:
-    """The next token of one sequence; native/sampling/sampler.h says in which order options apply."""
+    """The next token of one sequence; native/sampling/sampler.h has the order of options."""
 
     def __init__(
         self,
@@ -139,11 +138,9 @@ class Sampler:
     ) -> tuple[int, float, list[tuple[int, float]]]:
         """(id, its log-probability, the best ids with theirs) for output position ``index``.
 
-        Log-probabilities are of the raw logits; without ``logprobs`` they are 0 and []. Raises ValueError
-        for NaN or infinite logits and when every token is banned.
+        Log-probabilities are of the raw logits; without ``logprobs`` they are 0 and []. Raises
+        ValueError for NaN or infinite logits and when every token is banned.
         """
 
-def target_logprobs(
-    logits: NDArray[np.float32], targets: NDArray[np.int32]
-) -> NDArray[np.float64]:
+def target_logprobs(logits: NDArray[np.float32], targets: NDArray[np.int32]) -> NDArray[np.float64]:
     """log softmax of each row of ``logits`` [rows, vocab] at its target. Raises ValueError."""

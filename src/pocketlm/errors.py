@@ -10,7 +10,8 @@
     ├── CapacityError      would not fit (memory, queue, context, disk)           exit 1, HTTP 507
     └── Cancelled          stopped on request                                     exit 130, HTTP 499
 
-A message says what, where, found and wanted; the hint says what to do. ``assert`` is for our own bugs only.
+A message says what, where, found and wanted; the hint says what to do. ``assert`` is for our own
+bugs only.
 """
 
 from __future__ import annotations
@@ -97,7 +98,7 @@ class CapacityError(PocketLMError):
     http_status = 507
 
 
-class Cancelled(PocketLMError):
+class Cancelled(PocketLMError):  # noqa: N818 - it is no error of anybody
     """Stopped because the user or the client asked for it."""
 
     exit_code = 130

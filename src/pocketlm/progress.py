@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Progress:
-    """One report: what is being done, how much of it, out of how much (bytes unless said otherwise).
+    """One report: what is being done, how much of it, of how much (bytes unless said otherwise).
 
     ``total`` is None where it is not known in advance.
     """
