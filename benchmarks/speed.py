@@ -136,7 +136,7 @@ def main() -> None:
         for name, rows in samples.items()
     }
     print(
-        f"{options.model.name}: tokens/s, median (min..max) of {options.rounds} interleaved rounds, "
+        f"{options.model.name}: tokens/s, median (min..max) of {options.rounds} rounds, "
         f"{options.threads} threads"
     )
     for name, rows in samples.items():
