@@ -4,14 +4,28 @@
 #include <array>
 #include <bit>
 #include <cmath>
+#include <cstring>
 #include <limits>
 
 namespace pocketlm {
 namespace {
 
-constexpr size_t kLanes = 16;  // independent accumulators: what lets a compiler use vectors
+constexpr size_t kLanes = 16;  // independent accumulators, four vectors of four
 constexpr size_t kChunk = 4096;  // floats summed in single precision before a double takes over
 constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
+
+// Four floats in a register of every machine we know (a GCC and Clang extension): compilers do not
+// find these for the loops below by themselves.
+using Vector = float __attribute__((vector_size(16)));
+using Mask = int32_t __attribute__((vector_size(16)));
+
+inline Vector load(const float* from) {
+  Vector v;
+  std::memcpy(&v, from, sizeof v);
+  return v;
+}
+inline Vector larger(Vector a, Vector b) { return a > b ? a : b; }
+inline bool any(Mask mask) { return (mask[0] | mask[1] | mask[2] | mask[3]) != 0; }
 
 // exp(x) for x <= 0. Range reduction by ln 2 in two parts, then the degree-5 polynomial of Cephes' expf.
 inline float exp_nonpositive(float x) {
@@ -29,42 +43,42 @@ inline float exp_nonpositive(float x) {
   return x < -87.0f ? 0.0f : (p * r * r + r + 1.0f) * power;
 }
 
-// The maximum of 16 values: a test whether a whole group can be passed over.
-inline float group_max(const float* x) {
-  std::array<float, 4> m = {x[0], x[1], x[2], x[3]};
-  for (size_t i = 4; i < kLanes; i += 4)
-    for (size_t j = 0; j < 4; ++j) m[j] = x[i + j] > m[j] ? x[i + j] : m[j];
-  return std::max(std::max(m[0], m[1]), std::max(m[2], m[3]));
+// Whether one of 16 values is above the threshold: a test whether they can all be passed over.
+inline bool any_above(const float* x, float threshold) {
+  const Vector least = Vector{} + threshold;
+  return any((load(x) > least) | (load(x + 4) > least) | (load(x + 8) > least) | (load(x + 12) > least));
 }
 
 }  // namespace
 
 Scan scan(std::span<const float> logits) {
-  std::array<float, kLanes> max;
-  std::array<float, kLanes> zero{};  // x * 0 is 0 for every finite x and NaN for every other
-  max.fill(kMinusInfinity);
+  std::array<Vector, 4> max;
+  std::array<Vector, 4> zero{};  // x * 0 is 0 for every finite x and NaN for every other
+  max.fill(Vector{} + kMinusInfinity);
   size_t i = 0;
   for (; i + kLanes <= logits.size(); i += kLanes)
-    for (size_t j = 0; j < kLanes; ++j) {
-      const float x = logits[i + j];
-      max[j] = x > max[j] ? x : max[j];
+    for (size_t j = 0; j < 4; ++j) {
+      const Vector x = load(&logits[i + 4 * j]);
+      max[j] = larger(x, max[j]);
       zero[j] += x * 0.0f;
     }
+  Vector zeros = (zero[0] + zero[1]) + (zero[2] + zero[3]);
+  Vector best = larger(larger(max[0], max[1]), larger(max[2], max[3]));
   for (; i < logits.size(); ++i) {
-    max[0] = std::max(max[0], logits[i]);
-    zero[0] += logits[i] * 0.0f;
+    best[0] = std::max(best[0], logits[i]);
+    zeros[0] += logits[i] * 0.0f;
   }
-  bool finite = true;
-  for (float z : zero) finite = finite && z == 0.0f;
-  return {*std::max_element(max.begin(), max.end()), finite};
+  return {std::max(std::max(best[0], best[1]), std::max(best[2], best[3])), !any(zeros != 0.0f)};
 }
 
 size_t find_first(std::span<const float> logits, float value) {
+  const Vector wanted = Vector{} + value;
   size_t i = 0;
   for (; i + kLanes <= logits.size(); i += kLanes) {
-    int hits = 0;
-    for (size_t j = 0; j < kLanes; ++j) hits |= logits[i + j] == value;
-    if (hits) break;
+    const float* x = &logits[i];
+    if (any((load(x) == wanted) | (load(x + 4) == wanted) | (load(x + 8) == wanted) |
+            (load(x + 12) == wanted)))
+      break;
   }
   while (i < logits.size() && logits[i] != value) ++i;
   return i;
@@ -114,7 +128,7 @@ void best_candidates(std::span<const float> logits, size_t count, std::vector<Ca
   };
   size_t i = 0;
   for (; i + kLanes <= logits.size(); i += kLanes)
-    if (group_max(&logits[i]) > threshold)
+    if (any_above(&logits[i], threshold))
       for (size_t j = 0; j < kLanes; ++j) offer(i + j);
   for (; i < logits.size(); ++i) offer(i);
   std::sort(best.begin(), best.end(), ranks_before);
