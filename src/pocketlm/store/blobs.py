@@ -35,8 +35,9 @@ class Blobs:
 
     def adopt(self, temporary: Path, sha256: str) -> None:
         """Moves a finished file, whose hash the caller has computed, in as a blob."""
-        temporary.chmod(0o444)
-        files.commit(temporary, self.path(sha256))
+        path = self.path(sha256)
+        files.commit(temporary, path)
+        path.chmod(0o444)  # not before: a file that may not be written cannot be synced
 
     def remove(self, sha256: str) -> int:
         """Removes a blob; returns the bytes it had."""

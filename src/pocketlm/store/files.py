@@ -70,6 +70,14 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def make_folder(folder: Path) -> None:
+    """Makes a folder, and the missing ones above it, durable by their names."""
+    if not folder.is_dir():
+        make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        sync_folder(folder.parent)
+
+
 def commit(temporary: Path, target: Path) -> None:
     """Gives a finished file its name: durable content first, then the name, then the folder.
 
@@ -80,14 +88,14 @@ def commit(temporary: Path, target: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     temporary.replace(target)
     sync_folder(target.parent)
 
 
 def write_file(target: Path, data: bytes) -> None:
     """Writes a small file atomically. Raises CapacityError where the disk is full."""
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     temporary = target.parent / f".{target.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp"
     try:
         with disk_errors(target, f"writing {target.name}"):
