@@ -55,19 +55,28 @@ class Blobs:
                 if match := _BLOB.fullmatch(path.name):
                     yield match[1]
 
-    def link(self, sha256: str, target: Path) -> None:
-        """Makes ``target`` another name of the blob.
-
-        A hard link where the file system has them, else a relative symbolic link, else a copy.
-        """
+    def is_linked(self, sha256: str, target: Path) -> bool:
+        """Whether ``target`` is another name of the blob, or the copy that ``link`` had to make."""
         blob = self.path(sha256)
-        if target.exists() and target.samefile(blob):
-            return
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.parent / f".{target.name}.{os.getpid()}.tmp"
+        try:
+            there, here = target.stat(), blob.stat()
+        except FileNotFoundError:
+            return False
+        copied = (there.st_size, there.st_mtime_ns) == (here.st_size, here.st_mtime_ns)
+        return os.path.samestat(there, here) or copied
+
+    def link(self, sha256: str, target: Path) -> None:
+        """Makes ``target`` another name of the blob, in the place of what is there.
+
+        A hard link where the file system has them, else a relative symbolic link, else a copy. The
+        caller keeps others from linking the same target.
+        """
+        files.make_folder(target.parent)
+        temporary = target.with_name(f".{target.name}.tmp")
         temporary.unlink(missing_ok=True)
         try:
-            _link(blob, temporary)
+            with files.disk_errors(target, f"giving {target.name} its name"):
+                _link(self.path(sha256), temporary)
             temporary.replace(target)
         finally:
             temporary.unlink(missing_ok=True)
@@ -78,10 +87,9 @@ def _link(blob: Path, target: Path) -> None:
         os.link(blob, target)
         return
     except OSError:
-        pass
+        pass  # not on this file system
     try:
         target.symlink_to(os.path.relpath(blob, target.parent))
     except OSError:
         files.require_space(target.parent, blob.stat().st_size, f"a copy of {target.name}")
-        with files.disk_errors(target, f"copying {target.name}"):
-            shutil.copyfile(blob, target)
+        shutil.copy2(blob, target)

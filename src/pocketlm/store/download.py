@@ -97,13 +97,14 @@ def fetch(
     folder.mkdir(parents=True, exist_ok=True)
     attempt = _Attempt(remote, folder / remote.key, web, progress)
     attempt.load()
-    failures = 0
+    failures, most = 0, attempt.done
     while not attempt.complete:
-        before = attempt.done
         try:
             attempt.request()
         except _BrokenError as error:
-            failures = 1 if attempt.done > before else failures + 1
+            # Against the most there ever was: a server without ranges starts again each time.
+            failures = 1 if attempt.done > most else failures + 1
+            most = max(most, attempt.done)
             if failures >= patience.tries:
                 raise SourceError(
                     f"the download of {remote.name} broke off {failures} times at byte "
@@ -187,8 +188,7 @@ class _Attempt:
         else:
             if self.done:
                 self.restart()  # it cannot do ranges, or the file has changed
-            length = response.headers.get("Content-Length", "")
-            self._learn(int(length) if length.isdigit() else None)
+            self._learn(_number(response.headers.get("Content-Length", "")))
         self.etag = _strong(response.headers.get("ETag"))
 
     def _learn(self, total: int | None) -> None:
@@ -283,7 +283,12 @@ def _content_range(response: httpx.Response) -> tuple[int | None, int | None]:
     start = span.partition("-")[0]
     if unit != "bytes":
         return None, None
-    return int(start) if start.isdigit() else None, int(total) if total.isdigit() else None
+    return _number(start), _number(total)
+
+
+def _number(text: str) -> int | None:
+    """A count of bytes in a header; None for what is none (or has more digits than any file)."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
 
 
 def _strong(etag: str | None) -> str | None:

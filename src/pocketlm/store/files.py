@@ -11,7 +11,6 @@ import errno
 import hashlib
 import os
 import shutil
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -94,14 +93,17 @@ def commit(temporary: Path, target: Path) -> None:
 
 
 def write_file(target: Path, data: bytes) -> None:
-    """Writes a small file atomically. Raises CapacityError where the disk is full."""
+    """Writes a small file atomically. Raises CapacityError where the disk is full.
+
+    The caller holds a lock that keeps others from writing the same file: the temporary file has one
+    name, so that what a killed process leaves is taken up by the next and does not pile up.
+    """
     make_folder(target.parent)
-    temporary = target.parent / f".{target.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp"
+    temporary = target.with_name(f".{target.name}.tmp")
     try:
         with disk_errors(target, f"writing {target.name}"):
-            descriptor = os.open(
-                temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o644
-            )
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0)
+            descriptor = os.open(temporary, flags, 0o644)
             try:
                 write_all(descriptor, data)
             finally:

@@ -126,9 +126,15 @@ class Shelf:
     def link(self, manifest: Manifest) -> None:
         """Gives the blobs of a model their plain names, where they do not have them."""
         folder = self.models / name_of(manifest).folder
-        for file in manifest.files:
-            if file.reference is None:
-                self.blobs.link(file.sha256, folder / file.name)
+        missing = [
+            file
+            for file in manifest.files
+            if file.reference is None and not self.blobs.is_linked(file.sha256, folder / file.name)
+        ]
+        if missing:  # nothing is locked or written where all is in order: a store may be read-only
+            with locked(self.locks, "links"):
+                for file in missing:
+                    self.blobs.link(file.sha256, folder / file.name)
 
     def remove(self, name: StoredRef) -> Removed | None:
         """Removes a model and the blobs that no other uses; None where there is no such model.

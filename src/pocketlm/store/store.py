@@ -302,11 +302,14 @@ class Store:
                 f"{name} is not in the store {self.home}",
                 hint=f"Get it with 'pocketlm pull {name}'.",
             )
-        here = [model.name for model in self.list()]
-        close = difflib.get_close_matches(str(name), [*here, *known], n=3, cutoff=0.5)
+        every = [*(model.name for model in self.list()), *known]
+        close = [one for one in every if one.partition(":")[0] == name.name]
+        close += difflib.get_close_matches(str(name), set(every) - set(close), n=3, cutoff=0.5)
         return NotFoundError(
             f"there is no model {name} here or in the catalog",
-            hint=f"Close: {', '.join(close)}." if close else "'pocketlm list' shows what is here.",
+            hint=f"Close: {', '.join(close[:8])}."
+            if close
+            else "'pocketlm list' shows what is here.",
         )
 
 

@@ -11,6 +11,7 @@ import csv
 import email.parser
 import hashlib
 import io
+import lzma
 import re
 import zipfile
 import zlib
@@ -24,6 +25,8 @@ from pocketlm.store import files
 # Deflate cannot exceed 1032:1; weights never come near 100:1. What claims more is a bomb.
 _MAX_RATIO = 100
 _MAX_TEXT = 16 << 20
+# What zipfile and its decompressors raise for bytes that are not what they should be.
+_UNREADABLE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError)
 _PART = re.compile(r"(.+\.gguf)\.part(\d+)", re.IGNORECASE)
 
 
@@ -76,8 +79,11 @@ class WheelFile:
 
     def _read_record(self) -> dict[str, tuple[str, str]]:
         text = self._text(f"{self._info_folder}/RECORD")
-        rows = csv.reader(io.StringIO(text))
-        return {row[0]: (row[1], row[2]) for row in rows if len(row) == 3}
+        try:
+            rows = [row for row in csv.reader(io.StringIO(text)) if len(row) == 3]
+        except csv.Error as error:
+            raise IntegrityError(f"RECORD is not a table: {error}", path=self.path) from error
+        return {path: (digest, size) for path, digest, size in rows}
 
     def names(self) -> list[str]:
         return [name for name in self._members if not name.endswith("/")]
@@ -113,7 +119,7 @@ class WheelFile:
                     digest.update(chunk)
                     done += len(chunk)
                     yield chunk
-        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+        except _UNREADABLE as error:
             raise IntegrityError(f"'{name}' cannot be unpacked: {error}", path=self.path) from error
         found = base64.urlsafe_b64encode(digest.digest()).rstrip(b"=").decode()
         if found != expected.removeprefix("sha256=").rstrip("=") or size not in ("", str(done)):
@@ -131,5 +137,5 @@ class WheelFile:
             raise IntegrityError(f"'{name}' is missing or too large", path=self.path)
         try:
             return self._zip.read(name).decode()
-        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError) as error:
+        except (*_UNREADABLE, ValueError) as error:
             raise IntegrityError(f"'{name}' cannot be read: {error}", path=self.path) from error
