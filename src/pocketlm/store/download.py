@@ -301,4 +301,4 @@ def _of(size: int | None) -> str:
 
 
 def _broken(error: Exception) -> Exception:
-    return _BrokenError(str(error) or type(error).__name__)
+    return _BrokenError(str(error).rstrip(".") or type(error).__name__)

