@@ -319,6 +319,7 @@ void test_dispatch() {
 }  // namespace
 
 int main() {
+  for (const Kernels* table : runnable_kernels()) std::printf("%s ", table->name);
   test_dispatch();
   test_matmul();
   test_extreme_codes();
