@@ -31,38 +31,53 @@ ThreadPool::~ThreadPool() {
 
 void ThreadPool::run(const std::function<void(Worker&)>& job) {
   job_ = &job;
-  cursor_.store(0, std::memory_order_relaxed);
+  first_phase_ = uint32_t(work_.load(std::memory_order_relaxed) >> 32);
+  inside_.store(0, std::memory_order_release);
   generation_.fetch_add(1, std::memory_order_release);
   generation_.notify_all();
   Worker worker(*this, 0);
+  worker.phase_ = first_phase_;
   job(worker);
-  if (size_ > 1) barrier();
+  // Whoever has not come by now need not; whoever is inside finds all phases over and leaves.
+  inside_.fetch_or(kClosed, std::memory_order_acq_rel);
+  for (int inside; (inside = inside_.load(std::memory_order_acquire)) != kClosed;) {
+    for (int i = 0; i < kSpins && inside_.load(std::memory_order_acquire) == inside; ++i) pause();
+    inside_.wait(inside, std::memory_order_acquire);
+  }
 }
 
 void ThreadPool::serve(int index) {
-  Worker worker(*this, index);
   for (uint32_t seen = 0;;) {
     for (int i = 0; i < kSpins && generation_.load(std::memory_order_acquire) == seen; ++i) pause();
     generation_.wait(seen, std::memory_order_acquire);
+    seen = generation_.load(std::memory_order_acquire);
     if (stopping_.load()) return;
-    ++seen;
+    if (!enter()) continue;
+    Worker worker(*this, index);
+    worker.phase_ = first_phase_;
     (*job_)(worker);
-    barrier();
+    leave();
   }
 }
 
-// The last thread to arrive resets the cursor and opens the next phase.
-void ThreadPool::barrier() {
-  const uint32_t phase = phase_.load(std::memory_order_relaxed);
-  if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == size_) {
-    arrived_.store(0, std::memory_order_relaxed);
-    cursor_.store(0, std::memory_order_relaxed);
-    phase_.store(phase + 1, std::memory_order_release);
-    return;
-  }
-  for (int i = 0; phase_.load(std::memory_order_acquire) == phase; ++i) {
+bool ThreadPool::enter() {
+  int inside = inside_.load(std::memory_order_acquire);
+  while (!(inside & kClosed))
+    if (inside_.compare_exchange_weak(inside, inside + 1, std::memory_order_acq_rel, std::memory_order_acquire)) return true;
+  return false;
+}
+
+void ThreadPool::leave() {
+  inside_.fetch_sub(1, std::memory_order_acq_rel);
+  inside_.notify_all();
+}
+
+void ThreadPool::wait_for_phase_after(uint32_t phase) {
+  for (int i = 0;; ++i) {
+    const uint64_t work = work_.load(std::memory_order_acquire);
+    if (uint32_t(work >> 32) != phase) return;
     if (i < kSpins) pause();
-    else std::this_thread::yield();  // more threads than cores: let the others finish
+    else work_.wait(work, std::memory_order_acquire);  // an item's thread is asleep: give it this core
   }
 }
 
