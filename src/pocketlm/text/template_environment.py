@@ -21,6 +21,7 @@ import jinja2
 import jinja2.ext
 from jinja2 import nodes
 from jinja2.exceptions import SecurityError
+from jinja2.filters import do_format
 from jinja2.parser import Parser
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -85,6 +86,13 @@ def _limited(function: Callable[..., Any]) -> Callable[..., Any]:
         return result
 
     return limited
+
+
+def _format(text: str, *args: Any, **kwargs: Any) -> str:
+    """jinja2's `format` filter, which is the `%` operator by another name."""
+    if _WIDTH.search(str(text)):
+        raise BudgetError("the template formats with a width of a million or more")
+    return do_format(text, *args, **kwargs)
 
 
 def _join(parts: Iterable[str]) -> str:
@@ -172,6 +180,7 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
         )
         for name, function in self.filters.items():
             self.filters[name] = _limited(function)
+        self.filters["format"] = _limited(_format)
         self.globals.pop("lipsum", None)  # filler text of any length; no template needs it
         self.filters["tojson"] = _tojson
         self.filters["_metered"] = _metered
