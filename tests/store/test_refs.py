@@ -60,6 +60,7 @@ def test_a_ref_is_written_as_it_is_read(text: str) -> None:
         "ollama:", "ollama:../m", "ollama:a/b/c/d", "ollama:m:", "ollama:m:../x", "ollama:a..b/m:1",
         "ollama:evil host/a/m:1", "ollama:h@x.y/a/m:1",
         "pypi:", "pypi:a==", "pypi:a==../1", "pypi:../a", "pypi:a:../b.gguf", "pypi:a>=1",
+        "~no-user-of-that-name/m.gguf", "./m\0.gguf",
     ],
 )  # fmt: skip
 def test_what_is_no_ref_is_refused(text: str) -> None:

@@ -31,7 +31,7 @@ class _Record(BaseModel):
 class Reference(_Record):
     """A file of the user's own, used where it lies. Time in nanoseconds since the epoch."""
 
-    path: str
+    path: str = Field(pattern=r"^[^\x00]+$")
     mtime_ns: int
 
 

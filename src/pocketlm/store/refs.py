@@ -135,7 +135,7 @@ def parse(text: str) -> Ref:
     if colon and scheme in _LATER:
         raise UnsupportedError(f"refs that begin with '{scheme}:' cannot be pulled yet: '{text}'")
     if _is_path(text):
-        return PathRef(Path(text).expanduser())
+        return _path(text)
     return parse_name(text)
 
 
@@ -163,6 +163,15 @@ def _is_path(text: str) -> bool:
     return (
         text.startswith((".", "~")) or "/" in text or "\\" in text or text.lower().endswith(".gguf")
     )
+
+
+def _path(text: str) -> PathRef:
+    if "\0" in text:
+        _refuse(text, "a path has no null bytes")
+    try:
+        return PathRef(Path(text).expanduser())
+    except RuntimeError:  # what pathlib raises for ~nobody-of-that-name
+        _refuse(text, "there is no such home folder")
 
 
 def _hub(text: str, rest: str) -> HubRef:

@@ -157,23 +157,32 @@ class _Anchors(html.parser.HTMLParser):
 
 def _from_html(text: str, base: str, package: str, headers: Mapping[str, str]) -> Iterator[Wheel]:
     parser = _Anchors()
-    parser.feed(text)
-    for anchor in parser.found:
-        url = urllib.parse.urljoin(base, anchor.get("href") or "")
-        address, _, fragment = url.partition("#")
-        name = urllib.parse.unquote(urllib.parse.urlsplit(address).path.rpartition("/")[2])
-        algorithm, _, digest = fragment.partition("=")
-        wheel = _wheel(
-            name,
-            address,
-            package,
-            sha256=digest if algorithm == "sha256" else None,
-            yanked="data-yanked" in anchor,
-            index=base,
-            headers=headers,
-        )
-        if wheel:
-            yield wheel
+    try:
+        parser.feed(text)
+        for anchor in parser.found:
+            if wheel := _from_anchor(anchor, base, package, headers):
+                yield wheel
+    except (AssertionError, ValueError) as error:
+        # AssertionError is html.parser's word for markup such as "<![x", ValueError for a bad URL.
+        raise SourceError(f"{_shown(base)} is not a page of the simple API: {error}") from error
+
+
+def _from_anchor(
+    anchor: Mapping[str, str | None], base: str, package: str, headers: Mapping[str, str]
+) -> Wheel | None:
+    url = urllib.parse.urljoin(base, anchor.get("href") or "")
+    address, _, fragment = url.partition("#")
+    name = urllib.parse.unquote(urllib.parse.urlsplit(address).path.rpartition("/")[2])
+    algorithm, _, digest = fragment.partition("=")
+    return _wheel(
+        name,
+        address,
+        package,
+        sha256=digest if algorithm == "sha256" else None,
+        yanked="data-yanked" in anchor,
+        index=base,
+        headers=headers,
+    )
 
 
 def _wheel(
