@@ -132,6 +132,27 @@ def test_range_not_satisfiable_elsewhere_starts_again(
     assert get(what, tmp_path, web).path.read_bytes() == DATA
 
 
+def test_a_damaged_partial_file_costs_one_more_download(
+    server: LocalServer, web: Web, tmp_path: Path
+) -> None:
+    """Zeros at its end, as a power cut leaves them, are no fault of the source."""
+    server.put("/m.gguf", DATA, etag=ETAG)
+    what = remote(server, digest=sha256(DATA))
+    for length in (500_000, len(DATA)):
+        (tmp_path / what.key).write_bytes(DATA[: length - 4096] + bytes(4096))
+        server.requests.clear()
+        assert get(what, tmp_path, web).path.read_bytes() == DATA
+        assert server.asked("/m.gguf")[-1].headers.get("range") is None
+
+
+def test_a_resource_that_changes_its_size_on_the_way_is_taken_as_it_is_then(
+    server: LocalServer, web: Web, tmp_path: Path
+) -> None:
+    answers = [Resource(DATA, etag='"old"', cuts=[1000]), Resource(DATA[:5000], etag='"new"')]
+    server.resources["/m.gguf"] = lambda request: answers.pop(0)
+    assert get(remote(server, size=None), tmp_path, web).path.read_bytes() == DATA[:5000]
+
+
 @pytest.mark.parametrize("size", [len(DATA), None])
 def test_a_wrong_hash_is_refused_and_the_bytes_removed(
     server: LocalServer, web: Web, tmp_path: Path, size: int | None

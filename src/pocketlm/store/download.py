@@ -97,6 +97,18 @@ def fetch(
     folder.mkdir(parents=True, exist_ok=True)
     attempt = _Attempt(remote, folder / remote.key, web, progress)
     attempt.load()
+    inherited = attempt.done > 0
+    _complete(attempt, patience)
+    if inherited and not attempt.is_right:
+        # The damage may be in what an earlier process left, as after a power cut: begin anew once.
+        attempt.restart()
+        _complete(attempt, patience)
+    return attempt.verified()
+
+
+def _complete(attempt: _Attempt, patience: Patience) -> None:
+    """Asks until every byte is there, or no new one has come for too many tries."""
+    remote = attempt.remote
     failures, most = 0, attempt.done
     while not attempt.complete:
         try:
@@ -112,7 +124,6 @@ def fetch(
                     hint="Run the same command again; it goes on where it stopped.",
                 ) from error
             time.sleep(patience.wait_s(failures))
-    return attempt.verified()
 
 
 def waiting_for(remote: Remote, progress: ProgressCallback) -> None:
@@ -152,10 +163,17 @@ class _Attempt:
         for chunk in files.chunks_of(self.path):
             self.hash.update(chunk)
             self.done += len(chunk)
+            self.progress(Progress(f"check {self.remote.name}", self.done, self.size))
 
     def restart(self) -> None:
         self.path.unlink(missing_ok=True)
         self.done, self.complete, self.etag, self.hash = 0, False, None, hashlib.sha256()
+        self.size = self.remote.size
+
+    @property
+    def is_right(self) -> bool:
+        """Whether the bytes have the hash that was promised, if one was."""
+        return self.remote.sha256 in (None, self.hash.hexdigest())
 
     def request(self) -> None:
         """One request: the rest of the bytes, or all of them."""
@@ -252,7 +270,7 @@ class _Attempt:
 
     def verified(self) -> Fetched:
         found = self.hash.hexdigest()
-        if self.remote.sha256 is not None and found != self.remote.sha256:
+        if not self.is_right:
             self.discard()
             raise IntegrityError(
                 f"{self.remote.name} has SHA-256 {found}, {self.remote.sha256} was promised",

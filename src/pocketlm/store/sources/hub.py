@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from pocketlm.errors import IntegrityError, NotFoundError, RequestError, SourceError
 from pocketlm.store.download import Remote
+from pocketlm.store.files import chunks_of
 from pocketlm.store.manifest import FileRecord, Role, Source
 from pocketlm.store.refs import HubRef, is_label
 from pocketlm.store.sources.base import Found, Intake, Pin
@@ -97,8 +98,10 @@ def _file(
     url = base + urllib.parse.quote(entry.path)
     record = intake.file(Remote(url, entry.name, entry.size, promised, headers), role)
     if promised is None and entry.git_id is not None:
-        data = intake.blobs.path(record.sha256).read_bytes()
-        git_id = hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
+        git_hash = hashlib.sha1(b"blob %d\0" % record.size, usedforsecurity=False)
+        for chunk in chunks_of(intake.blobs.path(record.sha256)):
+            git_hash.update(chunk)
+        git_id = git_hash.hexdigest()
         if git_id != entry.git_id:
             intake.blobs.remove(record.sha256)
             raise IntegrityError(
