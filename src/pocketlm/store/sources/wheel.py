@@ -63,8 +63,9 @@ class WheelFile:
     def _check(self, info: zipfile.ZipInfo) -> None:
         name = info.filename
         parts = name.rstrip("/").split("/")
-        if "\\" in name or ":" in name or "\0" in name or any(p in ("", ".", "..") for p in parts):
-            raise IntegrityError(f"member '{name}' has an unsafe path", path=self.path)
+        unsafe = not name.isprintable() or any(p in ("", ".", "..") for p in parts)
+        if unsafe or "\\" in name or ":" in name:
+            raise IntegrityError(f"member {name!r} has an unsafe path", path=self.path)
         if name in self._members:
             raise IntegrityError(f"member '{name}' is there twice", path=self.path)
         if info.file_size > max(info.compress_size, 1 << 14) * _MAX_RATIO:
