@@ -125,9 +125,20 @@ struct PackedPanel {
   const std::byte* scales;
   const std::byte* supers;
 
+  PackedPanel(const PackedMatrix& w, int64_t i)
+      : codes(w.panel(i)), scales(codes + w.scales_offset), supers(codes + w.supers_offset) {}
+
   POCKETLM_INLINE PackedBlock<Fmt> block(int64_t b) const {
     return {codes + b * (64 * Fmt::kBits), scales + b * (Fmt::kGroups * Fmt::kGroupBytes),
             supers + b / 8 * (Fmt::kPairedSupers ? 64 : 32)};
+  }
+
+  // Asks for the cache lines of block b. Reading alone would not keep the memory busy: the three streams of a panel
+  // are short, and the hardware's prefetchers start anew at every one.
+  POCKETLM_INLINE void prefetch(int64_t b) const {
+    unroll<Fmt::kBits>([&](auto i) POCKETLM_INLINED { __builtin_prefetch(codes + (b * Fmt::kBits + i.value) * 64); });
+    if constexpr (Fmt::kGroupBytes > 0) __builtin_prefetch(scales + b * (Fmt::kGroups * Fmt::kGroupBytes));
+    if (b % 8 == 0) __builtin_prefetch(supers + b / 8 * (Fmt::kPairedSupers ? 64 : 32));
   }
 };
 
@@ -152,9 +163,26 @@ struct UnpackedPanel {
   POCKETLM_INLINE UnpackedBlock<Fmt> block(int64_t b) const { return {data + b * UnpackedBlock<Fmt>::kBytes}; }
 };
 
+// Prefetches the block that lies `distance` blocks further, in this panel or the next one.
 template <class Fmt>
-void unpack_panel(const PackedPanel<Fmt>& panel, int64_t begin, int64_t end, std::byte* out) {
+struct Lookahead {
+  PackedPanel<Fmt> panel, next;
+  int64_t blocks, distance;
+
+  Lookahead(const PackedMatrix& w, int64_t p, int64_t most)
+      : panel(w, p), next(w, p + 1 < w.panels ? p + 1 : p), blocks(w.cols / kBlock), distance(most < blocks ? most : blocks) {}
+
+  POCKETLM_INLINE void operator()(int64_t b) const {
+    if (b + distance < blocks) panel.prefetch(b + distance);
+    else next.prefetch(b + distance - blocks);
+  }
+};
+
+template <class Fmt>
+void unpack_panel(const Lookahead<Fmt>& lookahead, int64_t begin, int64_t end, std::byte* out) {
+  const PackedPanel<Fmt>& panel = lookahead.panel;
   for (int64_t b = begin; b < end; ++b, out += UnpackedBlock<Fmt>::kBytes) {
+    lookahead(b);
     const auto block = panel.block(b);
     unroll<8>([&](auto i) POCKETLM_INLINED {
       isa::store_codes(out + 64 * i.value, block.template vector<i.value>());
@@ -205,12 +233,13 @@ POCKETLM_INLINE void add_group(const Block& w, const std::byte* x, size_t x_stri
   }
 }
 
-// Blocks [begin, end) of the panel; x points at block `begin` of token 0.
-template <class Fmt, int kTokens, class Panel>
-POCKETLM_INLINE void add_blocks(const Panel& panel, int64_t begin, int64_t end, const std::byte* x, size_t x_stride,
-                                Sums<kTokens>& sums) {
+// The first `blocks` blocks of a panel; x points at block 0 of token 0. prefetch(b) is called before block b.
+template <class Fmt, int kTokens, class Panel, class Ahead>
+POCKETLM_INLINE void add_blocks(const Panel& panel, int64_t blocks, const std::byte* x, size_t x_stride,
+                                Sums<kTokens>& sums, const Ahead& prefetch) {
   Sums<kTokens> local = sums;
-  for (int64_t b = begin; b < end; ++b, x += sizeof(QuantizedBlock)) {
+  for (int64_t b = 0; b < blocks; ++b, x += sizeof(QuantizedBlock)) {
+    prefetch(b);
     const auto block = panel.block(b);
     unroll<Fmt::kGroups>([&](auto g) POCKETLM_INLINED {
       add_group<Fmt, kTokens, g.value>(block, x, x_stride, local);
@@ -245,35 +274,32 @@ struct Output {
   }
 };
 
-template <class Fmt>
-PackedPanel<Fmt> packed_panel(const PackedMatrix& w, int64_t i) {
-  const std::byte* panel = w.panel(i);
-  return {panel, panel + w.scales_offset, panel + w.supers_offset};
-}
-
 // Tiles get smaller by halves for the tokens that are left over: 8, 4, 2, 1 or 3, 2, 1.
 inline constexpr int half_tile(int tokens) { return tokens == 1 ? 0 : (tokens + 1) / 2; }
 
 // --- few tokens: straight from the packed bytes ------------------------------------------------------------------
 
+inline constexpr int64_t kAhead = 4096;  // bytes of codes between what is asked for and what is used
+
 template <class Fmt, int kTokens>
-void direct_tiles(const PackedPanel<Fmt>& panel, int64_t p, int64_t blocks, const std::byte* x, size_t x_stride,
-                  int64_t token, int64_t tokens, const Output& output) {
+void direct_tiles(const Lookahead<Fmt>& lookahead, int64_t p, const std::byte* x, size_t x_stride, int64_t token,
+                  int64_t tokens, const Output& output) {
   for (; token + kTokens <= tokens; token += kTokens) {
     Sums<kTokens> sums;
     unroll<kTokens>([&](auto t) POCKETLM_INLINED { sums.of[t.value] = isa::set1(0); });
-    add_blocks<Fmt, kTokens>(panel, 0, blocks, x + size_t(token) * x_stride, x_stride, sums);
+    add_blocks<Fmt, kTokens>(lookahead.panel, lookahead.blocks, x + size_t(token) * x_stride, x_stride, sums, lookahead);
     unroll<kTokens>([&](auto t) POCKETLM_INLINED { output.write(p, token + t.value, sums.of[t.value]); });
   }
   if constexpr (kTokens > 1)
-    direct_tiles<Fmt, half_tile(kTokens)>(panel, p, blocks, x, x_stride, token, tokens, output);
+    direct_tiles<Fmt, half_tile(kTokens)>(lookahead, p, x, x_stride, token, tokens, output);
 }
 
 template <class Fmt>
 void matmul_direct(const PackedMatrix& w, int64_t panel_begin, int64_t panel_end, const std::byte* x, size_t x_stride,
                    int64_t tokens, const Output& output) {
   for (int64_t p = panel_begin; p < panel_end; ++p)
-    direct_tiles<Fmt, isa::kDirectTile>(packed_panel<Fmt>(w, p), p, w.cols / kBlock, x, x_stride, 0, tokens, output);
+    direct_tiles<Fmt, isa::kDirectTile>(Lookahead<Fmt>(w, p, kAhead / (64 * Fmt::kBits)), p, x, x_stride, 0, tokens,
+                                        output);
 }
 
 // --- many tokens: chunks of unpacked panels ----------------------------------------------------------------------
@@ -291,7 +317,8 @@ void unpacked_tiles(const std::byte* unpacked, int64_t blocks, const std::byte* 
     unroll<kTokens>([&](auto t) POCKETLM_INLINED {
       local.of[t.value] = first ? isa::set1(0) : isa::load(to + kPanel * t.value);
     });
-    add_blocks<Fmt, kTokens>(UnpackedPanel<Fmt>{unpacked}, 0, blocks, x + size_t(token) * x_stride, x_stride, local);
+    add_blocks<Fmt, kTokens>(UnpackedPanel<Fmt>{unpacked}, blocks, x + size_t(token) * x_stride, x_stride, local,
+                             [](int64_t) POCKETLM_INLINED {});
     unroll<kTokens>([&](auto t) POCKETLM_INLINED { isa::store(to + kPanel * t.value, local.of[t.value]); });
   }
   if constexpr (kTokens > 1)
@@ -307,9 +334,10 @@ void matmul_unpacked(const PackedMatrix& w, int64_t panel_begin, int64_t panel_e
   for (int64_t from = 0; from < tokens; from += kTokenGroup) {
     const int64_t count = tokens - from < kTokenGroup ? tokens - from : kTokenGroup;
     for (int64_t p = panel_begin; p < panel_end; ++p) {
+      const Lookahead<Fmt> lookahead(w, p, kChunk);
       for (int64_t b = 0; b < blocks; b += kChunk) {
         const int64_t chunk = blocks - b < kChunk ? blocks - b : kChunk;
-        unpack_panel(packed_panel<Fmt>(w, p), b, b + chunk, unpacked);
+        unpack_panel(lookahead, b, b + chunk, unpacked);
         const std::byte* xb = x + size_t(from) * x_stride + size_t(b) * sizeof(QuantizedBlock);
         unpacked_tiles<Fmt, isa::kTile>(unpacked, chunk, xb, x_stride, 0, count, b == 0, sums);
       }
