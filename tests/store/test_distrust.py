@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import io
+import json
 import random
 import zipfile
 from pathlib import Path
 
 import pytest
-from local_server import QUICK, LocalServer, Request, Resource, sha256, simple_index, wheel
+from local_server import (
+    QUICK,
+    LocalServer,
+    Request,
+    Resource,
+    hub_repo,
+    sha256,
+    simple_index,
+    wheel,
+)
 from tiny_models import gguf
 
 from pocketlm.errors import IntegrityError, NotFoundError, SourceError
@@ -124,3 +134,35 @@ def test_a_page_of_odd_markup_lists_nothing(server: LocalServer, store: Store, m
     server.put("/simple/m/", markup.encode(), headers={"Content-Type": "text/html"})
     with pytest.raises((SourceError, NotFoundError)):
         store.pull("pypi:m")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"sha": 7},
+        {"sha": "../../main"},
+        {"siblings": [{"rfilename": "m.gguf", "size": "9", "lfs": {"sha256": 1, "size": 2}}]},
+        {"siblings": [{"rfilename": "../m.gguf", "size": 9}]},
+        {"siblings": [{"rfilename": ["m.gguf"]}]},
+        {"siblings": 3},
+        {"siblings": None},
+    ],
+    ids=str,
+)
+def test_a_hub_that_answers_with_other_types_is_refused(
+    server: LocalServer, store: Store, change: dict[str, object]
+) -> None:
+    hub_repo(server, "o/r", {"m.gguf": gguf()})
+    page = server.resources["/api/models/o/r"]
+    assert isinstance(page, Resource)
+    page.body = json.dumps({**json.loads(page.body), **change}).encode()
+    with pytest.raises((SourceError, IntegrityError, NotFoundError)):
+        store.pull("hf:o/r")
+    assert store.list() == []
+
+
+def test_tags_that_are_no_list_give_no_licence(server: LocalServer, store: Store) -> None:
+    hub_repo(server, "o/r", {"m.gguf": gguf()}, tags=(7, None))  # type: ignore[arg-type]
+    manifest = store.pull("hf:o/r").manifest
+    assert manifest is not None
+    assert manifest.facts.licence == "mit"  # the file's own word

@@ -74,7 +74,7 @@ def fetch(ref: HubRef, pin: Pin, intake: Intake) -> Found:
     token = _token()
     info = _model_info(ref, endpoint, token)
     commit = info.sha
-    if commit is None or not _COMMIT.fullmatch(commit):
+    if not _matches(_COMMIT, commit):
         raise SourceError(f"{endpoint} names no commit for {ref.repo_id}")
     chosen = choose(ref, [_entry(sibling) for sibling in info.siblings or []])
     base = f"{endpoint}/{ref.repo_id}/resolve/{commit}/"
@@ -249,21 +249,26 @@ def _model_info(ref: HubRef, endpoint: str, token: str | None) -> ModelInfo:
 def _entry(sibling: object) -> _Entry:
     lfs = getattr(sibling, "lfs", None)
     sha256 = getattr(lfs, "sha256", None)
-    if sha256 is not None and not _SHA256.fullmatch(sha256):
+    if sha256 is not None and not _matches(_SHA256, sha256):
         raise SourceError(f"the hub gives '{sha256}' as a SHA-256")
     git_id = getattr(sibling, "blob_id", None)
     size = getattr(sibling, "size", None)
     return _Entry(
         path=str(getattr(sibling, "rfilename", "")),
-        size=size if isinstance(size, int) else None,
+        size=size if isinstance(size, int) and size >= 0 else None,
         sha256=sha256,
-        git_id=git_id if lfs is None and git_id and _COMMIT.fullmatch(git_id) else None,
+        git_id=git_id if lfs is None and _matches(_COMMIT, git_id) else None,
     )
 
 
+def _matches(pattern: re.Pattern[str], value: object) -> bool:
+    """The client hands on whatever type the answer had."""
+    return isinstance(value, str) and pattern.fullmatch(value) is not None
+
+
 def _licence(info: ModelInfo) -> str | None:
-    for tag in info.tags or []:
-        if tag.startswith("license:"):
+    for tag in info.tags if isinstance(info.tags, list) else []:
+        if isinstance(tag, str) and tag.startswith("license:"):
             return tag.removeprefix("license:")
     licence = getattr(info.card_data, "license", None)
     return licence if isinstance(licence, str) else None
