@@ -67,7 +67,7 @@ void add_linear(Executor& e, int src, const std::vector<Part>& parts, bool accum
   std::vector<LinearPart> native;
   for (const auto& [weight, dst, offset, bias] : parts) native.push_back({weight.matrix, dst, offset, vector_of(bias)});
   e.program.linear(src, std::move(native), accumulate,
-                   choose<Quantize>("quantize", quantize, {{"block", Quantize::Block}, {"row", Quantize::Row}}));
+                   choose<Quantize>("quantize", quantize, {{"block", Quantize::Block}, {"fine", Quantize::Fine}, {"row", Quantize::Row}}));
 }
 
 void add_rope(Executor& e, int qkv, int rope, int64_t heads, int64_t kv_heads, int64_t head_dim, int64_t rotary_dim,

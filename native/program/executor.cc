@@ -8,9 +8,10 @@ namespace {
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// Widest source of the linear ops that keep or quantize their activations.
+// Widest source of the linear ops that quantize their activations.
 struct ActivationWidths {
   int64_t quantized = 0, fake = 0;
+  int64_t residual = 0;  // of those that are quantized in two steps
 };
 
 ActivationWidths activation_widths(const Program& program) {
@@ -19,7 +20,9 @@ ActivationWidths activation_widths(const Program& program) {
     const auto* linear = std::get_if<LinearOp>(&op);
     if (!linear) continue;
     const int64_t width = program.buffers()[size_t(linear->src)].width;
-    if (linear->any_quantized) widths.quantized = std::max(widths.quantized, width);
+    const int64_t planes = linear->quantize == Quantize::Fine ? 2 : 1;
+    if (linear->any_quantized) widths.quantized = std::max(widths.quantized, planes * width);
+    if (linear->quantize == Quantize::Fine) widths.residual = std::max(widths.residual, width);
     if (linear->any_float && linear->quantize == Quantize::Row) widths.fake = std::max(widths.fake, width);
   }
   return widths;
@@ -47,7 +50,7 @@ Executor::Sizes Executor::sizes(const Capacity& capacity) const {
   const auto rows = size_t(std::max(capacity.tokens, capacity.rows));
   sizes.quantized = rows * quantized_row_bytes(widths.quantized);
   sizes.fake_quantized = rows * size_t(widths.fake) * sizeof(float);
-  sizes.thread_scratch = size_t(scratch) * sizeof(float);
+  sizes.thread_scratch = size_t(std::max(scratch, widths.residual)) * sizeof(float);
   // Partial states of attention that is split over partitions: at most 2 * threads single-token tiles.
   const int64_t partitions = ceil_div(capacity.pages * kPage, kPartition);
   sizes.states = size_t(2 * pool_.size() * partitions * state) * sizeof(float);

@@ -78,7 +78,9 @@ class Executor {
   void run(const SelectOp& op, Worker& worker);
   void run(const SoftcapOp& op, Worker& worker);
 
+  void quantize_rows(const LinearOp& op, int64_t begin, int64_t end, Worker& worker);
   void matmul(const LinearOp& op, int64_t rows, Worker& worker);
+  void matmul_part(const LinearOp& op, const LinearPart& part, int64_t panel_begin, int64_t panel_end, int64_t rows);
   void store_kv(const AttentionOp& op, Worker& worker);
   AttentionTile attention_tile(const AttentionOp& op, const Tile& tile, int64_t kv_head) const;
   void attend_whole(const AttentionOp& op, Worker& worker);

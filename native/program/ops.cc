@@ -29,15 +29,9 @@ void Executor::run(const RmsNormOp& op, Worker& worker) {
 
 void Executor::run(const LinearOp& op, Worker& worker) {
   const int64_t rows = rows_of(op.src), width = program.buffers()[size_t(op.src)].width;
-  const bool per_row = op.quantize == Quantize::Row;
-  const size_t stride = quantized_row_bytes(width);
-  if (op.any_quantized) {
-    worker.each(rows, kRowGrain, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i)
-        kernels_->quantize_row(row(op.src, i), width, per_row, quantized_.data() + size_t(i) * stride);
-    });
-  }
-  if (op.any_float && per_row) {
+  if (op.any_quantized)
+    worker.each(rows, kRowGrain, [&](int64_t begin, int64_t end) { quantize_rows(op, begin, end, worker); });
+  if (op.any_float && op.quantize == Quantize::Row) {
     worker.each(rows, kRowGrain, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i)
         kernels_->fake_quantize_row(row(op.src, i), width, fake_quantized_.as<float>() + i * width);
@@ -46,30 +40,65 @@ void Executor::run(const LinearOp& op, Worker& worker) {
   matmul(op, rows, worker);
 }
 
+// Row i goes to quantized row i; with Fine, what that leaves over goes to quantized row rows + i.
+void Executor::quantize_rows(const LinearOp& op, int64_t begin, int64_t end, Worker& worker) {
+  const int64_t width = program.buffers()[size_t(op.src)].width;
+  const size_t stride = quantized_row_bytes(width);
+  for (int64_t i = begin; i < end; ++i) {
+    const float* x = row(op.src, i);
+    std::byte* quantized = quantized_.data() + size_t(i) * stride;
+    kernels_->quantize_row(x, width, op.quantize == Quantize::Row, quantized);
+    if (op.quantize != Quantize::Fine) continue;
+    auto* residual = scratch_[size_t(worker.index())].as<float>();
+    const auto* blocks = reinterpret_cast<const QuantizedBlock*>(quantized);
+    for (int64_t k = 0; k < width; ++k) {
+      const QuantizedBlock& block = blocks[k / kBlock];
+      residual[k] = x[k] - block.d * float(block.q[k % kBlock]);
+    }
+    kernels_->quantize_row(residual, width, false, quantized + size_t(rows_of(op.src)) * stride);
+  }
+}
+
 // The panels of all parts are one list of work, so that small parts do not leave threads idle.
 void Executor::matmul(const LinearOp& op, int64_t rows, Worker& worker) {
-  const int64_t width = program.buffers()[size_t(op.src)].width;
   int64_t panels = 0;
   for (const LinearPart& part : op.parts) panels += part.weight->panels;
   const int64_t grain = std::clamp<int64_t>(panels / (pool_.size() * 8), 1, 64);
   worker.each(panels, grain, [&](int64_t begin, int64_t end) {
     int64_t first = 0;
     for (const LinearPart& part : op.parts) {
-      const PackedMatrix& w = *part.weight;
-      const int64_t from = std::max(begin - first, int64_t{0}), to = std::min(end - first, w.panels);
-      first += w.panels;
-      if (from >= to) continue;
-      const std::byte* x = quantized_.data();
-      size_t stride = quantized_row_bytes(width);
-      if (is_float(w.layout)) {
-        x = op.quantize == Quantize::Row ? fake_quantized_.data() : reinterpret_cast<const std::byte*>(row(op.src, 0));
-        stride = size_t(width) * sizeof(float);
-      }
-      kernels_->matmul[int(w.layout)](w, from, to, x, stride, rows, row(part.dst, 0) + part.dst_offset,
-                                      program.buffers()[size_t(part.dst)].width,
-                                      part.bias.empty() ? nullptr : part.bias.data(), op.accumulate);
+      const int64_t from = std::max(begin - first, int64_t{0}), to = std::min(end - first, part.weight->panels);
+      first += part.weight->panels;
+      if (from < to) matmul_part(op, part, from, to, rows);
     }
   });
+}
+
+void Executor::matmul_part(const LinearOp& op, const LinearPart& part, int64_t panel_begin, int64_t panel_end, int64_t rows) {
+  const PackedMatrix& w = *part.weight;
+  const auto kernel = kernels_->matmul[int(w.layout)];
+  float* out = row(part.dst, 0) + part.dst_offset;
+  const int64_t out_stride = program.buffers()[size_t(part.dst)].width;
+  const float* bias = part.bias.empty() ? nullptr : part.bias.data();
+  if (is_float(w.layout)) {
+    const std::byte* x = op.quantize == Quantize::Row ? fake_quantized_.data() : reinterpret_cast<const std::byte*>(row(op.src, 0));
+    kernel(w, panel_begin, panel_end, x, size_t(w.cols) * sizeof(float), rows, out, out_stride, bias, op.accumulate);
+    return;
+  }
+  const size_t stride = quantized_row_bytes(w.cols);
+  const std::byte* x = quantized_.data();
+  if (op.quantize != Quantize::Fine) {
+    kernel(w, panel_begin, panel_end, x, stride, rows, out, out_stride, bias, op.accumulate);
+    return;
+  }
+  // Few panels at a time, so that the second pass finds them in the cache.
+  constexpr size_t kCached = 128 << 10;
+  const auto step = std::max<int64_t>(1, int64_t(kCached / w.panel_bytes));
+  for (int64_t p = panel_begin; p < panel_end; p += step) {
+    const int64_t end = std::min(p + step, panel_end);
+    kernel(w, p, end, x, stride, rows, out, out_stride, bias, op.accumulate);
+    kernel(w, p, end, x + size_t(rows) * stride, stride, rows, out, out_stride, nullptr, true);
+  }
 }
 
 void Executor::run(const RopeOp& op, Worker& worker) {

@@ -36,7 +36,9 @@ struct LinearPart {
   Vector bias;         // empty: none
 };
 
-enum class Quantize : uint8_t { Block, Row };
+// How a linear op quantizes its activations: 8 bits with a scale for each 32 (Block) or for each row (Row, BitNet), or
+// 8 bits and the 8 bits below them (Fine): twice the arithmetic for 1/250 of the error, read weights once.
+enum class Quantize : uint8_t { Block, Fine, Row };
 
 struct LinearOp {
   int src;

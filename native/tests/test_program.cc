@@ -49,7 +49,7 @@ std::unique_ptr<Executor> make(int threads, const Capacity& capacity) {
   }
   p.select(last, x);
   p.rms_norm(hidden, last, ones, 1e-5f);
-  p.linear(hidden, {{embedding, logits, 0, {}}}, false, Quantize::Block);
+  p.linear(hidden, {{embedding, logits, 0, {}}}, false, Quantize::Fine);
   p.finish(hidden, logits);
   executor->allocate(capacity);
   return executor;

@@ -146,7 +146,8 @@ class Decoder:
         hidden = self.norm("output_norm", dst="final")
         logits = self._buffer("logits", config.vocab)
         weight = "token_embd.weight" if config.tied else "output.weight"
-        self._ops.append(Linear(hidden, (Part(weight, config.vocab, logits),)))
+        # the last rounding before the choice: a quarter of all that 8-bit activations change
+        self._ops.append(Linear(hidden, (Part(weight, config.vocab, logits),), quantize="fine"))
         if config.logit_softcap is not None:
             self._ops.append(Softcap(logits, config.logit_softcap))
         self._ops.append(Finish(hidden, logits))

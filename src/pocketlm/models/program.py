@@ -55,7 +55,11 @@ class Part:
 
 @dataclass(frozen=True)
 class Linear:
-    """Each part's dst = (dst +) weight · src + bias; all parts read src once."""
+    """Each part's dst = (dst +) weight · src + bias; all parts read src once.
+
+    ``quantize`` says how src is quantized where a weight is: "block" (8 bits, a scale for each 32),
+    "fine" (twice 8 bits), "row" (8 bits, a scale for each row, for float weights too: BitNet).
+    """
 
     src: str
     parts: tuple[Part, ...]
