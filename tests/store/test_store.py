@@ -313,6 +313,23 @@ def test_verify_looks_after_referenced_files(store: Store, mine: Path) -> None:
         store.resolve("mine")
 
 
+def test_a_touched_file_of_the_users_is_read_once_and_an_altered_one_refused(
+    store: Store, mine: Path
+) -> None:
+    store.import_path(mine, "mine")
+    os.utime(mine, ns=(1, 1))
+    tasks: list[str] = []
+    for _ in range(2):
+        model = store.resolve("mine", progress=lambda p: tasks.append(p.task))
+        assert model.path == mine
+    assert tasks == [f"hash {mine.name}"]  # the second time nothing is read
+    data = bytearray(mine.read_bytes())
+    data[-1] ^= 1
+    mine.write_bytes(data)
+    with pytest.raises(IntegrityError, match="altered since it was imported"):
+        store.resolve("mine")
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from pocketlm import catalog
-from pocketlm.errors import IntegrityError, NotFoundError, RequestError
+from pocketlm.errors import CapacityError, IntegrityError, NotFoundError, RequestError
 from pocketlm.progress import Progress, ProgressCallback, silent
 from pocketlm.settings import Settings
 from pocketlm.store import checking, importing, refs
@@ -76,7 +76,8 @@ class Store:
         """The model that ``ref`` names; pulled first if it is not here and ``pull`` is set.
 
         A path resolves to itself. Raises NotFoundError, with names that are close, RequestError for
-        what is no ref, IntegrityError where a file of the model is gone or has another size.
+        what is no ref, IntegrityError where a file of the model is gone or has another size, or is
+        the user's own and has been altered.
         """
         parsed = refs.parse(ref)
         if isinstance(parsed, PathRef):
@@ -91,6 +92,7 @@ class Store:
             raise self._not_found(name)
         for file in manifest.files:
             self._require(manifest, file)
+        manifest = self._touched(manifest, progress)
         self.shelf.link(manifest)
         return self.shelf.opened(manifest)
 
@@ -108,6 +110,36 @@ class Store:
                 path=path,
                 hint=checking.advice(manifest, file),
             )
+
+    def _touched(self, manifest: Manifest, progress: ProgressCallback) -> Manifest:
+        """Reads again what the user's own files have become where their time has changed.
+
+        The new time of unaltered ones is remembered, so that they are read once.
+        """
+        files = tuple(self._reread(manifest, file, progress) for file in manifest.files)
+        if files == manifest.files:
+            return manifest
+        renewed = manifest.model_copy(update={"files": files})
+        with suppress(OSError, CapacityError):  # a store may be read-only
+            self.shelf.put(renewed)
+        return renewed
+
+    def _reread(
+        self, manifest: Manifest, file: FileRecord, progress: ProgressCallback
+    ) -> FileRecord:
+        if file.reference is None:
+            return file
+        path = Path(file.reference.path)
+        if path.stat().st_mtime_ns == file.reference.mtime_ns:
+            return file
+        now = importing.refer(importing.Given(path, file.role), progress)
+        if now.sha256 != file.sha256:
+            raise IntegrityError(
+                f"{file.name} of {manifest.name} has been altered since it was imported",
+                path=path,
+                hint=checking.advice(manifest, file),
+            )
+        return now
 
     # Getting
 
