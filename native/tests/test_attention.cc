@@ -165,6 +165,21 @@ void test_later_tokens_do_not_matter() {
   }
 }
 
+// Nor on what lies before its window, though its neighbour in the tile still sees it.
+void test_what_left_the_window_does_not_matter() {
+  std::mt19937 random(9);
+  const Shape shape{4, 1, 16, 63, 32, KvType::F16};
+  Cache cache(shape, random);
+  const auto expected = attend(*runnable_kernels().front(), cache.tile(0, 4));
+  const std::vector<float> bad(16, std::numeric_limits<float>::infinity());
+  runnable_kernels().front()->store_kv(bad.data(), bad.data(), 16, 0, cache.page(32), shape.type);  // seen by token 0
+  for (const Kernels* table : runnable_kernels()) {
+    const auto got = attend(*table, cache.tile(0, 4));
+    CHECK(std::isnan(got[0]));
+    CHECK(std::memcmp(got.data() + 16, expected.data() + 16, 3 * 16 * sizeof(float)) == 0);
+  }
+}
+
 void test_store() {
   std::mt19937 random(8);
   for (const int64_t head_dim : {2, 16, 20, 64}) {
@@ -210,6 +225,7 @@ int main() {
                  random);
   }
   test_later_tokens_do_not_matter();
+  test_what_left_the_window_does_not_matter();
   test_store();
   return report();
 }
