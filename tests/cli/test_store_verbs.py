@@ -54,6 +54,7 @@ def test_list_shows_what_is_here(pocketlm: Run, pulled: Any) -> None:
 
 def test_an_empty_store_says_how_to_fill_it(pocketlm: Run) -> None:
     assert "pocketlm pull smollm2:135m" in pocketlm("list").out
+    assert pocketlm("verify").out == "there are no models to check\n"
     assert pocketlm("list", "--json").json() == []
 
 
@@ -136,7 +137,7 @@ def test_a_taken_name_is_not_given_again(pocketlm: Run, tiny_gguf: Path) -> None
 
 
 def test_verify_finds_one_flipped_bit(pocketlm: Run, pulled: Any) -> None:
-    assert pocketlm("verify").out == "1 files checked: every byte is as it was stored\n"
+    assert pocketlm("verify").out == "1 file checked: every byte is as it was stored\n"
     path = Path(pulled["path"])
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 0x10

@@ -35,8 +35,11 @@ def verify(
     else:
         for finding in (*found.problems, *found.leftovers):
             print(f"{finding.kind}: {finding.what} ({finding.path}). {finding.advice}")
-        if found.ok:
-            print(f"{found.checked:,} files checked: every byte is as it was stored")
+        if not found.checked and found.ok:
+            print("there are no models to check")
+        elif found.ok:
+            files = "1 file" if found.checked == 1 else f"{found.checked:,} files"
+            print(f"{files} checked: every byte is as it was stored")
     found.raise_if_broken()
 
 
