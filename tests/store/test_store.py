@@ -356,6 +356,11 @@ def test_a_manifest_that_was_tampered_with_is_refused(
     with pytest.raises(ModelFileError):
         store.remove_unused()  # what it uses is not known
     assert store.shelf.blobs.size(sha256(gguf())) == len(gguf())
+    other = pulled(server, store, "other", 1)
+    assert store.remove(other.name).freed == 0  # nor here
+    server.requests.clear()
+    assert store.pull(model.name) == store.resolve(model.name)
+    assert store.verify().ok
 
 
 def test_leftovers_are_told_and_removed_when_asked(server: LocalServer, store: Store) -> None:

@@ -86,6 +86,8 @@ def _link(blob: Path, target: Path) -> None:
     try:
         os.link(blob, target)
         return
+    except FileNotFoundError:
+        raise  # the blob is gone; a symbolic link to nothing would hide it
     except OSError:
         pass  # not on this file system
     try:

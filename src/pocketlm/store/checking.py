@@ -13,9 +13,9 @@ from pathlib import Path
 from pocketlm.errors import IntegrityError, ModelFileError
 from pocketlm.progress import Progress, ProgressCallback
 from pocketlm.store.blobs import Blobs
-from pocketlm.store.files import hash_file
+from pocketlm.store.files import files_below, hash_file
 from pocketlm.store.locks import locked_if_free
-from pocketlm.store.manifest import FileRecord, Manifest
+from pocketlm.store.manifest import FileRecord, Manifest, read_manifest
 from pocketlm.store.shelf import Shelf
 
 
@@ -62,7 +62,7 @@ def check(
 ) -> tuple[int, tuple[Finding, ...]]:
     """Reads every file of these manifests; the count of files read and the problems."""
     problems: list[Finding] = []
-    hashes: dict[str, str | None] = {}  # a blob that two models share is read once
+    hashes: dict[str, str | OSError] = {}  # a blob that two models share is read once
     checked = 0
     for path, manifest in manifests.items():
         if isinstance(manifest, ModelFileError):
@@ -72,16 +72,24 @@ def check(
         for file in manifest.files:
             checked += 1
             finding = _check_file(blobs, manifest, file, hashes, progress)
-            if finding is not None:
+            if finding is not None and _is_still(path, manifest):
                 problems.append(finding)
     return checked, tuple(problems)
+
+
+def _is_still(path: Path, manifest: Manifest) -> bool:
+    """Whether no other process has removed or replaced the model while it was read."""
+    try:
+        return read_manifest(path) == manifest
+    except (FileNotFoundError, ModelFileError):
+        return False
 
 
 def _check_file(
     blobs: Blobs,
     manifest: Manifest,
     file: FileRecord,
-    hashes: dict[str, str | None],
+    hashes: dict[str, str | OSError],
     progress: ProgressCallback,
 ) -> Finding | None:
     path = Path(file.reference.path) if file.reference else blobs.path(file.sha256)
@@ -90,8 +98,11 @@ def _check_file(
         hashes[key] = _hash(path, _reporter(progress, f"check {file.name}", file.size))
     found = hashes[key]
     where = f"{file.name} of {manifest.name}"
-    if found is None:
+    if isinstance(found, FileNotFoundError | NotADirectoryError | IsADirectoryError):
         return Finding("missing", f"{where} is missing", path, advice(manifest, file))
+    if isinstance(found, OSError):
+        what = f"{where} cannot be read: {found.strerror}"
+        return Finding("unreadable", what, path, advice(manifest, file))
     if found != file.sha256:
         what = f"{where} is altered: its SHA-256 is {found}, {file.sha256} was stored"
         return Finding("altered", what, path, advice(manifest, file))
@@ -107,11 +118,11 @@ def advice(manifest: Manifest, file: FileRecord) -> str:
     return f"Run 'pocketlm pull {manifest.name}': it fetches what is missing or damaged."
 
 
-def _hash(path: Path, report: Callable[[int], None]) -> str | None:
+def _hash(path: Path, report: Callable[[int], None]) -> str | OSError:
     try:
         return hash_file(path, report)
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-        return None
+    except OSError as error:
+        return error
 
 
 def _reporter(progress: ProgressCallback, task: str, total: int) -> Callable[[int], None]:
@@ -121,9 +132,9 @@ def _reporter(progress: ProgressCallback, task: str, total: int) -> Callable[[in
 def leftovers(shelf: Shelf) -> Iterator[Finding]:
     """What lies in the store and belongs to no model."""
     clean = "'pocketlm rm --unused' removes it."
-    for path in _files(shelf.partial):
+    for path in files_below(shelf.partial):
         if not path.name.endswith((".json", ".tmp")):
-            what = f"an unfinished download of {path.stat().st_size:,} bytes"
+            what = f"an unfinished download of {_size(path):,} bytes"
             yield Finding("unfinished", what, path, f"Pull the model again to go on; {clean}")
     manifests = [m for m in shelf.read_all().values() if isinstance(m, Manifest)]
     stored = [f for manifest in manifests for f in manifest.files if f.reference is None]
@@ -133,11 +144,11 @@ def leftovers(shelf: Shelf) -> Iterator[Finding]:
             what = f"{shelf.blobs.size(sha256) or 0:,} bytes that no model uses"
             yield Finding("unused", what, shelf.blobs.path(sha256), clean)
     linked = shelf.links()
-    for path in _files(shelf.models):
+    for path in files_below(shelf.models):
         if path not in linked:
             yield Finding("unused", "a name that no model accounts for", path, clean)
     for folder in (shelf.blobs.folder, shelf.manifests, shelf.partial):
-        for path in _files(folder):
+        for path in files_below(folder):
             if path.name.endswith(".tmp"):
                 yield Finding("unused", "a file that was not finished", path, clean)
 
@@ -146,20 +157,28 @@ def remove_leftovers(shelf: Shelf) -> int:
     """Removes leftovers that no process is at; returns bytes. The caller holds the store's lock."""
     freed = 0
     for finding in list(leftovers(shelf)):
-        with locked_if_free(shelf.locks, finding.path.name.removeprefix("unpack-")) as free:
-            if free and finding.path.is_symlink() | finding.path.is_file():
-                stat = finding.path.lstat()
-                freed += stat.st_size if stat.st_nlink == 1 else 0
-                finding.path.unlink()
-    for note in shelf.partial.glob("*.json"):
-        key = note.name.removesuffix(".json")
-        with locked_if_free(shelf.locks, key) as free:
-            if free and not note.with_name(key).exists():
+        with locked_if_free(shelf.locks, _key(finding.path)) as free:
+            if free:
+                freed += _size(finding.path)
+                finding.path.unlink(missing_ok=True)
+    for note in files_below(shelf.partial):
+        with locked_if_free(shelf.locks, _key(note)) as free:
+            if free and note.suffix == ".json" and not note.with_suffix("").exists():
                 note.unlink(missing_ok=True)
     return freed
 
 
-def _files(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    return sorted(p for p in folder.rglob("*") if p.is_symlink() or p.is_file())
+def _key(path: Path) -> str:
+    """The lock under which a file of ``partial/`` is written: KEY, KEY.json, .KEY.json.tmp and
+    unpack-KEY have one."""
+    name = path.name.removeprefix(".").removeprefix("unpack-")
+    return name.removesuffix(".tmp").removesuffix(".json")
+
+
+def _size(path: Path) -> int:
+    """Bytes that removing a file frees: none where it has other names, or is gone already."""
+    try:
+        stat = path.lstat()
+    except FileNotFoundError:
+        return 0
+    return stat.st_size if stat.st_nlink == 1 else 0

@@ -114,6 +114,13 @@ def write_file(target: Path, data: bytes) -> None:
         raise
 
 
+def files_below(folder: Path) -> list[Path]:
+    """Every file and link below a folder, in order. What other processes remove meanwhile is left
+    out, where ``Path.rglob`` would raise."""
+    found = [Path(top, name) for top, _, names in os.walk(folder) for name in names]
+    return sorted(found)
+
+
 def chunks_of(path: Path) -> Iterator[bytes]:
     """The bytes of a file, a chunk at a time."""
     with path.open("rb") as stream:

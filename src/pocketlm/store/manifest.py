@@ -117,7 +117,7 @@ def read_manifest(path: Path) -> Manifest:
         raise ModelFileError(
             f"not a manifest of this version: {field}: {first['msg']}",
             path=path,
-            hint="Remove the file and pull the model again; its blobs are kept.",
+            hint="Pull the model again: its blobs are kept.",
         ) from error
 
 

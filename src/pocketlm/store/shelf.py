@@ -19,7 +19,7 @@ from pathlib import Path
 from pocketlm.errors import ModelFileError
 from pocketlm.store import refs
 from pocketlm.store.blobs import Blobs
-from pocketlm.store.files import write_file
+from pocketlm.store.files import files_below, write_file
 from pocketlm.store.locks import locked
 from pocketlm.store.manifest import Manifest, read_manifest
 from pocketlm.store.refs import PathRef, StoredRef
@@ -72,12 +72,18 @@ class Shelf:
         except FileNotFoundError:
             return None
 
+    def readable(self, name: StoredRef) -> Manifest | None:
+        """As ``manifest``, but None for one that is broken: a pull writes it anew."""
+        path = self.manifest_path(name)
+        found = self.read([path]).get(path)
+        return found if isinstance(found, Manifest) else None
+
     def manifest_path(self, name: StoredRef) -> Path:
         return self.manifests / name.folder / _MANIFEST
 
     def read_all(self) -> dict[Path, Manifest | ModelFileError]:
         """Every manifest, or why it cannot be read."""
-        return self.read([*sorted(self.manifests.rglob(_MANIFEST))])
+        return self.read([p for p in files_below(self.manifests) if p.name == _MANIFEST])
 
     def read(self, paths: list[Path]) -> dict[Path, Manifest | ModelFileError]:
         """The manifests at these paths, or why they cannot be read."""
@@ -93,7 +99,8 @@ class Shelf:
 
     def tags(self, name: str) -> list[str]:
         """The tags that a name has here."""
-        return sorted(path.parent.name for path in (self.manifests / name).glob(f"*/{_MANIFEST}"))
+        paths = files_below(self.manifests / name)
+        return [path.parent.name for path in paths if path.name == _MANIFEST]
 
     def opened(self, manifest: Manifest) -> StoredModel:
         """The model, without a look at its files."""
@@ -165,7 +172,11 @@ class Shelf:
                 link.unlink(missing_ok=True)
                 _prune(link.parent, self.models)
         mine = {file.sha256 for file in gone.files if file.reference is None}
-        return sum(self.blobs.remove(sha256) for sha256 in mine - self.used_blobs())
+        try:
+            used = self.used_blobs()
+        except ModelFileError:
+            return 0  # what a broken manifest uses is not known: all blobs stay
+        return sum(self.blobs.remove(sha256) for sha256 in mine - used)
 
     def used_blobs(self) -> set[str]:
         """The SHA-256 of every blob that a manifest names.

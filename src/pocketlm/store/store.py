@@ -158,7 +158,7 @@ class Store:
         wanted = self._wanted(self._with_tag(parsed))
         shelf = self.shelf
         with self._naming(wanted.name, progress), Web(offline=self.offline) as web:
-            there = shelf.manifest(wanted.name)
+            there = shelf.readable(wanted.name)
             intake = Intake(shelf.blobs, shelf.partial, shelf.locks, web, progress, self.patience)
             if there is not None and _is_pinned(wanted) and _is_whole(there, intake):
                 shelf.link(there)
@@ -166,7 +166,7 @@ class Store:
             for _ in range(_COMMIT_TRIES):
                 found = _fetch(wanted, intake)
                 manifest = self._describe(wanted, found)
-                if shelf.put(manifest):
+                if manifest is not None and shelf.put(manifest):
                     intake.clean()
                     return shelf.opened(manifest)
         raise IntegrityError(f"blobs of {wanted.name} vanish as fast as they are stored")
@@ -193,8 +193,14 @@ class Store:
             )
         return _Wanted(name, source, Pin())
 
-    def _describe(self, wanted: _Wanted, found: Found) -> Manifest:
-        facts = describe([(f, self.shelf.blobs.path(f.sha256)) for f in found.files])
+    def _describe(self, wanted: _Wanted, found: Found) -> Manifest | None:
+        """The manifest of what was found; None where another process has removed a blob since."""
+        try:
+            facts = describe([(f, self.shelf.blobs.path(f.sha256)) for f in found.files])
+        except (NotFoundError, FileNotFoundError):
+            if all(self.shelf.blobs.size(file.sha256) is not None for file in found.files):
+                raise
+            return None
         licence = wanted.pin.licence or found.licence or facts.licence
         return Manifest(
             name=str(wanted.name),
@@ -248,6 +254,8 @@ class Store:
             raise self._not_found(name)
         manifest = found.model_copy(update={"name": str(self._new_name(target))})
         if not self.shelf.put(manifest):
+            if not self.shelf.has(name):  # another process has just removed it
+                raise self._not_found(name)
             raise IntegrityError(
                 f"files of {source} are missing", hint=f"Run 'pocketlm verify {source}'."
             )
