@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pocketlm.errors import RequestError, UnsupportedError
 from pocketlm.store.refs import HubRef, NameRef, OllamaRef, PackageRef, PathRef, parse
@@ -89,3 +91,43 @@ def test_the_folder_is_made_of_plain_parts(text: str, folder: str) -> None:
     assert not isinstance(ref, PathRef)
     assert ref.folder == Path(folder)
     assert not {"..", "."} & set(ref.folder.parts)
+
+
+PIECES = st.sampled_from(
+    [
+        "hf:",
+        "ollama:",
+        "pypi:",
+        "..",
+        ".",
+        "/",
+        "\\",
+        ":",
+        "@",
+        "==",
+        "a",
+        "B1",
+        "\0",
+        "\n",
+        " ",
+        "é",
+        "-",
+    ]
+)
+
+
+@given(st.one_of(st.text(max_size=40), st.lists(PIECES, max_size=12).map("".join)))
+def test_no_text_names_a_folder_outside_the_store(text: str) -> None:
+    try:
+        ref = parse(text)
+    except (RequestError, UnsupportedError):
+        return
+    if isinstance(ref, PathRef):
+        return
+    assert not ref.folder.is_absolute()
+    for part in ref.folder.parts:
+        assert part not in ("", ".", "..")
+        assert part.isascii()
+        assert part.isprintable()
+        assert not set(part) & set('/\\:*?"<>|')
+    assert parse(str(ref)) == ref
