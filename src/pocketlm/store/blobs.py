@@ -33,11 +33,12 @@ class Blobs:
         except FileNotFoundError:
             return None
 
-    def adopt(self, temporary: Path, sha256: str) -> None:
-        """Moves a finished file, whose hash the caller has computed, in as a blob."""
+    def adopt(self, temporary: Path, sha256: str, size: int) -> None:
+        """Moves a finished file, whose hash and size the caller knows, in as a blob."""
         path = self.path(sha256)
-        files.commit(temporary, path)
-        path.chmod(0o444)  # not before: a file that may not be written cannot be synced
+        files.commit(temporary, path, size)
+        with files.disk_errors(path, "making the blob read-only"):
+            path.chmod(0o444)  # not before: a file that may not be written cannot be synced
 
     def remove(self, sha256: str) -> int:
         """Removes a blob; returns the bytes it had."""
@@ -73,13 +74,13 @@ class Blobs:
         """
         files.make_folder(target.parent)
         temporary = target.with_name(f".{target.name}.tmp")
-        temporary.unlink(missing_ok=True)
-        try:
-            with files.disk_errors(target, f"giving {target.name} its name"):
-                _link(self.path(sha256), temporary)
-            temporary.replace(target)
-        finally:
+        with files.disk_errors(target, f"giving {target.name} its name"):
             temporary.unlink(missing_ok=True)
+            try:
+                _link(self.path(sha256), temporary)
+                temporary.replace(target)
+            finally:
+                temporary.unlink(missing_ok=True)
 
 
 def _link(blob: Path, target: Path) -> None:

@@ -94,7 +94,7 @@ def fetch(
     IntegrityError where they are not those promised (the partial file is then removed) and
     CapacityError where the disk is full (it is kept).
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    files.make_folder(folder)
     attempt = _Attempt(remote, folder / remote.key, web, progress)
     attempt.load()
     inherited = attempt.done > 0

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pocketlm.errors import CapacityError, PocketLMError
+from pocketlm.errors import CapacityError, IntegrityError, PocketLMError
 
 CHUNK = 1 << 20
 _FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
@@ -23,6 +23,8 @@ _FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 def free_bytes(folder: Path) -> int:
     """Bytes that can still be written in the file system of ``folder``."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
     return shutil.disk_usage(folder).free
 
 
@@ -71,25 +73,36 @@ def sync_folder(folder: Path) -> None:
 
 def make_folder(folder: Path) -> None:
     """Makes a folder, and the missing ones above it, durable by their names."""
-    if not folder.is_dir():
-        make_folder(folder.parent)
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    with disk_errors(folder, "making the folder"):
         folder.mkdir(exist_ok=True)
         sync_folder(folder.parent)
 
 
-def commit(temporary: Path, target: Path) -> None:
-    """Gives a finished file its name: durable content first, then the name, then the folder.
+def commit(temporary: Path, target: Path, size: int) -> None:
+    """Gives a finished file of ``size`` bytes its name: content first, then name, then folder.
 
     Both paths must be in the same file system. Readers see the old file or the whole new one.
+    Raises IntegrityError where the file system has not kept every byte that it took, CapacityError
+    and PocketLMError where it says so itself.
     """
-    descriptor = os.open(temporary, os.O_RDWR | getattr(os, "O_BINARY", 0))
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
     make_folder(target.parent)
-    temporary.replace(target)
-    sync_folder(target.parent)
+    with disk_errors(target, f"storing {target.name}"):
+        descriptor = os.open(temporary, os.O_RDWR | getattr(os, "O_BINARY", 0))
+        try:
+            os.fsync(descriptor)
+            found = os.fstat(descriptor).st_size
+        finally:
+            os.close(descriptor)
+        if found != size:
+            raise IntegrityError(
+                f"{found:,} of the {size:,} bytes that were written are there: the disk lost some",
+                path=temporary,
+            )
+        temporary.replace(target)
+        sync_folder(target.parent)
 
 
 def write_file(target: Path, data: bytes) -> None:
@@ -108,7 +121,7 @@ def write_file(target: Path, data: bytes) -> None:
                 write_all(descriptor, data)
             finally:
                 os.close(descriptor)
-            commit(temporary, target)
+            commit(temporary, target, len(data))
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

@@ -109,7 +109,7 @@ def copy_in(
 ) -> FileRecord:
     """The record of a file whose bytes are copied into the store as a blob."""
     size = given.path.stat().st_size
-    partial.mkdir(parents=True, exist_ok=True)
+    files.make_folder(partial)
     key = "import-" + hashlib.sha256(str(given.path.absolute()).encode()).hexdigest()
     with locked(locks, key):
         files.require_space(partial, size, f"a copy of {given.path.name}")
@@ -127,7 +127,7 @@ def copy_in(
                         progress(Progress(f"copy {given.path.name}", done, size))
                 finally:
                     os.close(descriptor)
-            blobs.adopt(temporary, digest.hexdigest())
+            blobs.adopt(temporary, digest.hexdigest(), done)
         finally:
             temporary.unlink(missing_ok=True)
     return FileRecord(name=given.path.name, role=given.role, size=done, sha256=digest.hexdigest())

@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pocketlm.store.files import disk_errors, make_folder
+
 _POLL_S = 0.1
 
 if sys.platform == "win32":
@@ -66,7 +68,8 @@ def locked_if_free(folder: Path, key: str) -> Iterator[bool]:
 
 
 def _open(folder: Path, key: str) -> int:
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     # A hash, since a key may hold characters or a length that a file name may not.
     name = hashlib.sha256(key.encode()).hexdigest()[:32] + ".lock"
-    return os.open(folder / name, os.O_RDWR | os.O_CREAT, 0o644)
+    with disk_errors(folder / name, "opening the lock"):
+        return os.open(folder / name, os.O_RDWR | os.O_CREAT, 0o644)

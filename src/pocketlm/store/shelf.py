@@ -19,7 +19,7 @@ from pathlib import Path
 from pocketlm.errors import ModelFileError
 from pocketlm.store import refs
 from pocketlm.store.blobs import Blobs
-from pocketlm.store.files import files_below, write_file
+from pocketlm.store.files import disk_errors, files_below, write_file
 from pocketlm.store.locks import locked
 from pocketlm.store.manifest import Manifest, read_manifest
 from pocketlm.store.refs import PathRef, StoredRef
@@ -149,7 +149,7 @@ class Shelf:
         Referenced files are not touched.
         """
         path = self.manifest_path(name)
-        with locked(self.locks, "store"):
+        with disk_errors(path, f"the removal of {name}"), locked(self.locks, "store"):
             manifest = self.read([path]).get(path)
             if manifest is None:
                 return None

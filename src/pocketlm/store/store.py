@@ -21,6 +21,7 @@ from pocketlm.store import checking, importing, refs
 from pocketlm.store.checking import Report
 from pocketlm.store.describe import describe
 from pocketlm.store.download import Patience
+from pocketlm.store.files import disk_errors
 from pocketlm.store.locks import locked
 from pocketlm.store.manifest import FileRecord, Manifest, Source
 from pocketlm.store.refs import HubRef, NameRef, OllamaRef, PackageRef, PathRef, StoredRef
@@ -157,7 +158,11 @@ class Store:
             )
         wanted = self._wanted(self._with_tag(parsed))
         shelf = self.shelf
-        with self._naming(wanted.name, progress), Web(offline=self.offline) as web:
+        with (
+            disk_errors(self.home, f"the pull of {wanted.name}"),
+            self._naming(wanted.name, progress),
+            Web(offline=self.offline) as web,
+        ):
             there = shelf.readable(wanted.name)
             intake = Intake(shelf.blobs, shelf.partial, shelf.locks, web, progress, self.patience)
             if there is not None and _is_pinned(wanted) and _is_whole(there, intake):
@@ -286,7 +291,7 @@ class Store:
 
         Raises ModelFileError where a manifest cannot be read: the blobs it names must not go.
         """
-        with locked(self.shelf.locks, "store"):
+        with disk_errors(self.home, "the removal"), locked(self.shelf.locks, "store"):
             self.shelf.used_blobs()
             return checking.remove_leftovers(self.shelf)
 

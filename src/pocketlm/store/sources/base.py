@@ -87,8 +87,10 @@ class Intake:
             content = self.existing(remote.sha256, remote.name)
             if content is None:
                 fetched = fetch(remote, self.partial, self.web, self.progress, self.patience)
-                self.blobs.adopt(fetched.path, fetched.sha256)
-                fetched.remove()
+                try:
+                    self.blobs.adopt(fetched.path, fetched.sha256, fetched.size)
+                finally:
+                    fetched.remove()
                 content = Content(fetched.sha256, fetched.size)
         return FileRecord(
             name=remote.name, role=role, size=content.size, sha256=content.sha256, url=remote.url
@@ -136,7 +138,7 @@ class Intake:
         ``key`` names the temporary file; the caller holds the lock of that key. Raises
         IntegrityError where size or hash are not as promised.
         """
-        self.partial.mkdir(parents=True, exist_ok=True)
+        files.make_folder(self.partial)
         files.require_space(self.partial, size, f"unpacking {name}")
         temporary = self.partial / f"unpack-{key}"
         digest, done = hashlib.sha256(), 0
@@ -157,7 +159,7 @@ class Intake:
                 raise IntegrityError(f"{name} has {done:,} bytes, {size:,} were promised")
             if sha256 is not None and found != sha256:
                 raise IntegrityError(f"{name} has SHA-256 {found}, {sha256} was promised")
-            self.blobs.adopt(temporary, found)
+            self.blobs.adopt(temporary, found, done)
         finally:
             temporary.unlink(missing_ok=True)
         return Content(found, done)
