@@ -138,4 +138,4 @@ def test_gemma_layers_use_their_rope_and_window() -> None:
 def test_bitnet_quantizes_by_row_except_the_logits() -> None:
     recorder = lowered(program_of("bitnet", replace(CONFIG, quantize="row")))
     kinds = [a[3] for name, a in recorder.calls if name == "linear"]
-    assert kinds == ["row"] * (len(kinds) - 1) + ["block"]
+    assert kinds == ["row"] * (len(kinds) - 1) + ["fine"]

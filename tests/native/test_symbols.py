@@ -15,8 +15,9 @@ import pytest
 ROOT = Path(__file__).parents[2]
 OBJECTS = sorted(
     path
-    for path in ROOT.glob("build/**/CMakeFiles/core.dir/native/kernels/*.o")
+    for path in ROOT.glob("build/*/CMakeFiles/core.dir/native/kernels/*.o")
     if path.name.split(".")[0] in {"avx2", "avx512", "neon"}
+    and "sanitize" not in path.parts  # the sanitizers add shared symbols of their own
 )
 
 
@@ -28,6 +29,6 @@ def test_an_instruction_set_defines_only_its_table(path: Path) -> None:
         ["nm", "--demangle", "--defined-only", path], check=True, capture_output=True, text=True
     ).stdout
     symbols = [line.split(maxsplit=2)[1:] for line in listing.splitlines()]
-    assert len(symbols) > 100  # the listing is really that of the kernels
+    assert len(symbols) > 20  # the listing is really that of the kernels
     shared = [name for kind, name in symbols if kind.isupper() or kind in "uvw"]
     assert shared == [f"pocketlm::kernels_{path.name.split('.')[0]}"]
