@@ -1,6 +1,7 @@
 """Run as a program: forks processes that pull, so that a test can kill them. JSON, line by line.
 
-    {"do": "start", "home": …, "ref": …, "environment": {…}, "kill_at": n | null, "room": n | null}
+    {"do": "start", "home": …, "ref": …, "environment": {…}, "room": n | null,
+     "kill_at": n | null, "fail_at": n | null}
                                         -> {"pid": …}
     {"do": "wait", "pid": …}            -> {"code": …}, minus the signal as subprocess has it
 
@@ -9,11 +10,14 @@ Everything is imported before the first fork, so that a child costs milliseconds
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import resource
 import signal
 import sys
+import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,25 +33,39 @@ from pocketlm.store import Store
 CHANGES = {"open", "os.rename", "os.remove", "os.mkdir", "os.link", "os.chmod", "os.rmdir"}
 
 
-def kill_before(change_number: int, home: str) -> None:
-    """SIGKILL to this process before its n-th change below ``home``; every ``os.write`` is one."""
-    count, write = 0, os.write
+def kill() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def fail() -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def before(change_number: int, home: str, happen: Callable[[], None]) -> None:
+    """Something happens before the n-th change below ``home``; each write and sync is one."""
+    count, write, fsync = 0, os.write, os.fsync
 
     def change() -> None:
         nonlocal count
         count += 1
         if count == change_number:
-            os.kill(os.getpid(), signal.SIGKILL)
+            happen()
 
     def audited(event: str, arguments: tuple[Any, ...]) -> None:
-        if event in CHANGES and str(arguments[0]).startswith(home):
+        if event not in CHANGES or not str(arguments[0]).startswith(home):
+            return
+        if event != "open" or arguments[2] & (os.O_WRONLY | os.O_RDWR):
             change()
 
     def counted(descriptor: int, data: bytes) -> int:
         change()
         return write(descriptor, data)
 
-    os.write = counted
+    def synced(descriptor: int) -> None:
+        change()
+        fsync(descriptor)
+
+    os.write, os.fsync = counted, synced
     sys.addaudithook(audited)
 
 
@@ -57,12 +75,16 @@ def pull(job: dict[str, Any]) -> int:
     if job["room"] is not None:  # no file may grow beyond it, as on a disk that is full
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # the write then fails with EFBIG
         resource.setrlimit(resource.RLIMIT_FSIZE, (job["room"], job["room"]))
-    if job["kill_at"] is not None:
-        kill_before(job["kill_at"], job["home"])
+    for at, happen in (("kill_at", kill), ("fail_at", fail)):
+        if job[at] is not None:
+            before(job[at], job["home"], happen)
     try:
         store.pull(job["ref"])
     except CapacityError as error:
         return 7 if "the disk is full" in str(error) else 8
+    except Exception:
+        traceback.print_exc()
+        return 1
     return 0
 
 

@@ -44,11 +44,17 @@ class Nursery:
         return answer
 
     def start(
-        self, home: Path, ref: str, *, kill_at: int | None = None, room: int | None = None
+        self,
+        home: Path,
+        ref: str,
+        *,
+        kill_at: int | None = None,
+        fail_at: int | None = None,
+        room: int | None = None,
     ) -> Child:
         names = ("PIP_CONFIG_FILE", "PIP_INDEX_URL", "HF_ENDPOINT", "HOME")
         environment = {name: os.environ[name] for name in names}
-        facts = {"environment": environment, "kill_at": kill_at, "room": room}
+        facts = {"kill_at": kill_at, "fail_at": fail_at, "room": room, "environment": environment}
         return Child(self, self.ask(do="start", home=str(home), ref=ref, **facts)["pid"])
 
     def close(self) -> None:
@@ -126,6 +132,25 @@ def test_killed_before_any_change_of_the_disk(
         assert not after.verify().leftovers, moment
         shutil.rmtree(home)
     assert moment > 40
+
+
+def test_a_full_disk_at_any_change_is_told_and_got_over(
+    server: LocalServer, nursery: Nursery, homes: Path
+) -> None:
+    data = gguf(floats=4_000)
+    simple_index(server, "m", wheel("m", {"m/m.gguf": data}))
+    codes = []
+    for moment in range(1, 200):
+        home = homes / str(moment)
+        codes.append(nursery.start(home, "pypi:m==1.0", fail_at=moment).ended())
+        after = Store(home)
+        assert after.verify().ok, moment
+        assert codes[-1] in (0, 7), moment
+        if codes[-2:] == [0, 0]:  # one alone may be a failure that does no harm
+            break
+        assert after.pull("pypi:m==1.0").path.read_bytes() == data, moment
+        shutil.rmtree(home)
+    assert codes.count(7) > 30
 
 
 @pytest.mark.parametrize("after", [1, 60_000, 150_000])

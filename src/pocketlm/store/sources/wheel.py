@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import csv
 import email.parser
+import errno
 import hashlib
 import io
 import lzma
@@ -41,7 +42,7 @@ class WheelFile:
         try:
             self._zip = zipfile.ZipFile(path)
         except (*_UNREADABLE, ValueError) as error:
-            raise IntegrityError(f"not a wheel: {error}", path=path) from error
+            raise self._unreadable("not a wheel", error) from error
         self._members: dict[str, zipfile.ZipInfo] = {}
         for info in self._zip.infolist():
             self._check(info)
@@ -59,6 +60,13 @@ class WheelFile:
         trace: TracebackType | None,
     ) -> None:
         self._zip.close()
+
+    def _unreadable(self, what: str, error: Exception) -> Exception:
+        """The fault of the bytes, unless the system says that it is its own: a failing disk does
+        not condemn the wheel. Decompressors raise OSErrors too, without a number or as EINVAL."""
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            return error
+        return IntegrityError(f"{what}: {error}", path=self.path)
 
     def _check(self, info: zipfile.ZipInfo) -> None:
         name = info.filename
@@ -124,7 +132,7 @@ class WheelFile:
                     done += len(chunk)
                     yield chunk
         except _UNREADABLE as error:
-            raise IntegrityError(f"'{name}' cannot be unpacked: {error}", path=self.path) from error
+            raise self._unreadable(f"'{name}' cannot be unpacked", error) from error
         found = base64.urlsafe_b64encode(digest.digest()).rstrip(b"=").decode()
         if found != expected.removeprefix("sha256=").rstrip("=") or size not in ("", str(done)):
             raise IntegrityError(f"'{name}' is not what RECORD says it is", path=self.path)
@@ -142,4 +150,4 @@ class WheelFile:
         try:
             return self._zip.read(name).decode()
         except (*_UNREADABLE, ValueError) as error:
-            raise IntegrityError(f"'{name}' cannot be read: {error}", path=self.path) from error
+            raise self._unreadable(f"'{name}' cannot be read", error) from error
