@@ -70,9 +70,13 @@ def input_of(weight: ReferenceWeight, x: Array, quantize: str) -> Array:
     """What a product with ``weight`` reads."""
     if quantize == "row":
         return quantized(x)
-    if weight.quantized:
-        return quantized(x.reshape(len(x), -1, 32)).reshape(x.shape)
-    return x
+    if not weight.quantized:
+        return x
+    blocks = x.reshape(len(x), -1, 32)
+    coarse = quantized(blocks)
+    if quantize == "fine":
+        coarse = coarse + quantized(blocks.astype(np.float32) - coarse)
+    return coarse.reshape(x.shape)
 
 
 class ReferenceExecutor:
