@@ -3,6 +3,9 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+# What runs on every instruction set that this machine has.
+CORE_TESTS := tests/engine tests/models tests/oracle/test_families.py tests/oracle/test_bitnet.py \
+  tests/oracle/test_quantized.py tests/test_api.py
 NATIVE := CMakeLists.txt pyproject.toml $(shell find native -name '*.cc' -o -name '*.h')
 
 .PHONY: demo test models check native-test neon clean
@@ -14,6 +17,9 @@ demo: .venv/.installed
 
 test: .venv/.dev check native-test models
 	$(BIN)/python -m pytest
+	for isa in $$($(BIN)/python -c "from pocketlm import _native as n; print(*[i for i in n.isas() if i != n.isa()])"); do \
+	  echo "the core's tests on $$isa"; POCKETLM_ISA=$$isa $(BIN)/python -m pytest -q $(CORE_TESTS) || exit 1; \
+	done
 
 # The real models that some tests run on; without a network those tests are skipped and say so.
 models: .venv/.installed

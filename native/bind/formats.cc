@@ -33,7 +33,7 @@ nb::tuple read_string_list(const Array<uint8_t>& buffer, uint64_t offset, uint64
       PyErr_Clear();
       throw FormatError("string " + std::to_string(i) + " of " + std::to_string(count) + " is not UTF-8");
     }
-    PyList_SET_ITEM(list.ptr(), Py_ssize_t(i), text);
+    PyList_SetItem(list.ptr(), Py_ssize_t(i), text);  // takes the reference
   }
   return nb::make_tuple(list, strings.end);
 }
