@@ -4,6 +4,7 @@ from pocketlm.gguf.metadata import Value
 from pocketlm.gguf.reader import GGUFFile
 from pocketlm.gguf.tensors import TensorInfo
 from pocketlm.gguf.types import (
+    NATIVE_TYPES,
     BlockType,
     block_bytes,
     block_elements,
@@ -14,6 +15,7 @@ from pocketlm.gguf.types import (
 from pocketlm.gguf.writer import TensorData, write_gguf
 
 __all__ = [
+    "NATIVE_TYPES",
     "BlockType",
     "GGUFFile",
     "TensorData",

@@ -100,7 +100,8 @@ _SIZES: dict[BlockType, tuple[int, int]] = {
     BlockType.Q2_0: (64, 18),
 }
 
-_NATIVE = frozenset(
+# What the core decodes, and packs for the kernels.
+NATIVE_TYPES = frozenset(
     {
         BlockType.F32,
         BlockType.F16,
@@ -161,7 +162,7 @@ def block_bytes(type: BlockType) -> int:
 
 def decodable(type: BlockType) -> bool:
     """Whether `dequantize` knows this type."""
-    return type in _NATIVE or type in _NUMPY
+    return type in NATIVE_TYPES or type in _NUMPY
 
 
 def tensor_nbytes(type: BlockType, shape: Sequence[int]) -> int:
@@ -200,7 +201,7 @@ def dequantize(
         raise RequestError(
             f"a {type.name} tensor {tuple(shape)} takes {wanted:,} bytes, found {data.size:,}"
         )
-    if type in _NATIVE:
+    if type in NATIVE_TYPES:
         return _native.dequantize(int(type), data[:wanted], math.prod(shape)).reshape(shape)
     if type in _NUMPY:
         with np.errstate(over="ignore", invalid="ignore"):

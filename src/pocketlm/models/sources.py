@@ -18,31 +18,10 @@ import numpy as np
 import numpy.typing as npt
 
 from pocketlm.errors import ModelFileError, UnsupportedError
-from pocketlm.gguf import BlockType, GGUFFile
+from pocketlm.gguf import NATIVE_TYPES, BlockType, GGUFFile
 
 Floats = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
-
-# What the native core packs.
-PACKABLE = frozenset(
-    {
-        BlockType.F32,
-        BlockType.F16,
-        BlockType.BF16,
-        BlockType.Q4_0,
-        BlockType.Q4_1,
-        BlockType.Q5_0,
-        BlockType.Q5_1,
-        BlockType.Q8_0,
-        BlockType.Q2_K,
-        BlockType.Q3_K,
-        BlockType.Q4_K,
-        BlockType.Q5_K,
-        BlockType.Q6_K,
-        BlockType.TQ1_0,
-        BlockType.TQ2_0,
-    }
-)
 
 
 @dataclass(frozen=True)
@@ -95,8 +74,8 @@ def missing(name: str, path: Path) -> ModelFileError:
 
 def require_packable(name: str, type: BlockType, path: Path) -> None:
     """Raises UnsupportedError for a matrix whose block type the core has no kernel for."""
-    if type not in PACKABLE:
-        known = " ".join(t.name for t in sorted(PACKABLE))
+    if type not in NATIVE_TYPES:
+        known = " ".join(t.name for t in sorted(NATIVE_TYPES))
         raise UnsupportedError(
             f"tensor '{name}' has the block type {type.name}, which PocketLM does not run",
             path=path,
