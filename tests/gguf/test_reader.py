@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 import tracemalloc
 from pathlib import Path
 
@@ -18,7 +19,14 @@ from pocketlm.errors import (
     SourceError,
     UnsupportedError,
 )
-from pocketlm.gguf import BlockType, GGUFFile, TensorInfo
+from pocketlm.gguf import (
+    BlockType,
+    GGUFFile,
+    TensorData,
+    TensorInfo,
+    release_pages,
+    write_gguf,
+)
 from pocketlm.gguf.metadata import value_type
 
 
@@ -215,3 +223,30 @@ def test_opening_takes_no_memory_for_the_weights(tmp_path: Path) -> None:
         assert tracemalloc.get_traced_memory()[1] < 1 << 20
     finally:
         tracemalloc.stop()
+
+
+def _resident_kib(path: Path) -> int:
+    """KiB of a mapped file that this process has in memory, as the kernel counts them."""
+    lines = iter(Path("/proc/self/smaps").read_text().splitlines())
+    mapped = [next(x for x in lines if x.startswith("Rss:")) for y in lines if str(path) in y]
+    return sum(int(line.split()[1]) for line in mapped)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks /proc what is in memory")
+def test_released_pages_leave_memory_and_come_back(tmp_path: Path) -> None:
+    weights = np.random.default_rng(0).standard_normal((512, 1024), dtype=np.float32)
+    path = tmp_path / "large.gguf"
+    write_gguf(path, {}, [TensorData("w", BlockType.F32, weights.shape, weights)])
+    with GGUFFile.open(path) as file:
+        view = file.tensor_bytes("w")
+        assert np.array_equal(view.view(np.float32), weights.reshape(-1))
+        assert _resident_kib(path) >= weights.nbytes >> 10
+        file.release_pages()
+        assert _resident_kib(path) == 0
+        assert np.array_equal(view.view(np.float32), weights.reshape(-1))
+
+
+def test_bytes_that_map_no_file_have_no_pages_to_release() -> None:
+    array = np.arange(8, dtype=np.uint8)
+    release_pages(array)
+    assert array.tolist() == list(range(8))

@@ -53,6 +53,9 @@ class SyntheticFile:
     def tensor_bytes(self, name: str) -> np.ndarray[Any, np.dtype[np.uint8]]:
         return np.zeros(4 * math.prod(self.tensors[name].shape), dtype=np.uint8)
 
+    def release_pages(self) -> None:
+        """There are none."""
+
     def close(self) -> None:
         self.closed = True
 

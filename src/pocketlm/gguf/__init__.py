@@ -1,7 +1,7 @@
 """The GGUF file format: reading, writing, block types. The lowest floor above the native core."""
 
 from pocketlm.gguf.metadata import Value
-from pocketlm.gguf.reader import GGUFFile
+from pocketlm.gguf.reader import GGUFFile, release_pages
 from pocketlm.gguf.tensors import TensorInfo
 from pocketlm.gguf.types import (
     NATIVE_TYPES,
@@ -25,6 +25,7 @@ __all__ = [
     "block_elements",
     "decodable",
     "dequantize",
+    "release_pages",
     "tensor_nbytes",
     "write_gguf",
 ]

@@ -144,6 +144,11 @@ class GGUFFile:
             raise ModelFileError(f"tensor {name!r} is missing", path=self.path)
         return info
 
+    def release_pages(self) -> None:
+        """Let what was read of the file leave memory; it is read again where it is touched."""
+        for buffer in self._buffers or ():
+            release_pages(buffer)
+
     def close(self) -> None:
         """Let go of the bytes; may be called twice."""
         self._buffers = None
@@ -200,6 +205,17 @@ def map_file(path: Path) -> npt.NDArray[np.uint8]:
         raise NotFoundError("there is no such file", path=path) from error
     except OSError as error:
         raise SourceError(f"cannot read the file: {error.strerror}", path=path) from error
+
+
+def release_pages(mapped: npt.NDArray[np.uint8]) -> None:
+    """Let the pages of a mapped file leave this process's memory; its bytes stay readable.
+
+    They would count as used until the file is closed. Does nothing for an array that maps no file,
+    and where the system cannot be told so (Windows).
+    """
+    base = mapped.base.obj if isinstance(mapped.base, memoryview) else mapped.base
+    if isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        base.madvise(mmap.MADV_DONTNEED)
 
 
 def parse_part(buffer: npt.NDArray[np.uint8], path: Path) -> Part:

@@ -18,7 +18,7 @@ from typing import TypeGuard
 import numpy as np
 
 from pocketlm.errors import ModelFileError, UnsupportedError
-from pocketlm.gguf import BlockType
+from pocketlm.gguf import BlockType, release_pages
 from pocketlm.models.sources import Bytes, Floats, Matrix, decode, missing
 
 _MAX_HEADER = 100 << 20
@@ -202,6 +202,10 @@ class FolderSource:
     def vector(self, name: str) -> Floats:
         size = math.prod(self.shape(name))
         return decode(Matrix(self.type(name), 1, max(size, 1), self.bytes(name))).reshape(-1)
+
+    def release_pages(self) -> None:
+        for mapped in self._maps.values():
+            release_pages(mapped)
 
     def close(self) -> None:
         self._maps.clear()

@@ -60,6 +60,9 @@ class TensorSource(Protocol):
 
     def vector(self, name: str) -> Floats: ...
 
+    def release_pages(self) -> None:
+        """Lets what was read so far leave memory; views that were given out stay valid."""
+
     def close(self) -> None:
         """Lets the file go; views that were given out keep their pages."""
 
@@ -115,6 +118,9 @@ class GGUFSource:
         self._require(name)
         return self._file.tensor(name).reshape(-1)
 
+    def release_pages(self) -> None:
+        self._file.release_pages()
+
     def close(self) -> None:
         self._file.close()
 
@@ -147,6 +153,9 @@ class Adapted:
 
     def vector(self, name: str) -> Floats:
         return self.inner.vector(name)
+
+    def release_pages(self) -> None:
+        self.inner.release_pages()
 
     def close(self) -> None:
         self.inner.close()
