@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import importlib
+import os
 import subprocess
 import sys
 import threading
 import typing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
 import pocketlm
@@ -180,6 +183,32 @@ def test_bad_arguments_are_refused(model: Model, path: Path) -> None:
         pocketlm.load(path, threads=0)
     with pytest.raises(NotFoundError):
         pocketlm.load("./absent.gguf")
+    with pytest.raises(RequestError, match="template_options should be a dict"):
+        model.chat("x", template_options=5)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("tokens", "message"),
+    [
+        ([1], "at least 2 are needed"),
+        ([1, 2, 10**9], "token id 1000000000, the vocabulary has"),
+        ([1, -1], "token id -1"),
+        ([1, 2.5], "a list of token ids"),
+        (5, "a list of token ids"),
+    ],
+)
+def test_what_cannot_be_scored_is_refused(model: Model, tokens: Any, message: str) -> None:
+    with pytest.raises(RequestError, match=message):
+        model.score(tokens)
+
+
+def test_a_wrong_instruction_set_is_refused_when_a_model_is_loaded(path: Path) -> None:
+    code = f"import pocketlm; pocketlm.load({str(path)!r})"
+    environment = {**os.environ, "POCKETLM_ISA": "pdp11"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment
+    )
+    assert "RequestError: POCKETLM_ISA: instruction set 'pdp11' is unknown" in done.stderr
 
 
 def test_a_stream_that_is_left_early_gives_everything_back(model: Model) -> None:
@@ -248,6 +277,16 @@ def test_a_closed_model_says_so(path: Path) -> None:
         pass
     with pytest.raises(RequestError, match="the model tiny is closed"):
         loaded.chat("x")
+
+
+@pytest.mark.real
+def test_a_closed_model_gives_its_memory_back(real_model: Callable[[str], Path]) -> None:
+    path, process = real_model("smollm2:135m"), psutil.Process()
+    for _ in range(2):  # what the C library keeps, it keeps from the second time on
+        loaded = pocketlm.load(path, threads=1)
+        held = process.memory_info().rss
+        loaded.close()
+    assert held - process.memory_info().rss > 0.9 * loaded.memory.weights
 
 
 def test_memory_that_does_not_suffice_is_refused_with_the_numbers(

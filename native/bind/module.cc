@@ -1,6 +1,9 @@
 // pocketlm._native: the core as Python sees it. Every call that takes time releases the GIL.
 #include "bind/bind.h"
 
+#ifdef __linux__
+#include <malloc.h>
+#endif
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/string_view.h>
 #include <nanobind/stl/vector.h>
@@ -33,6 +36,13 @@ std::vector<std::string> isa_names() {
   return names;
 }
 
+// glibc keeps freed memory for later; what a closed model had should be there for other programs.
+void return_freed_memory() {
+#ifdef __GLIBC__
+  malloc_trim(0);
+#endif
+}
+
 }  // namespace
 }  // namespace pocketlm
 
@@ -42,6 +52,8 @@ NB_MODULE(_native, m) {
   m.def("isa", [] { return std::string(kernels().name); }, "Name of the instruction set in use.");
   m.def("isas", &isa_names, "Names of the instruction sets that can run here, scalar first.");
   m.def("select_isa", &select_kernels, nb::arg("name"), "Switches the instruction set in use.");
+  m.def("return_freed_memory", &return_freed_memory, nb::call_guard<nb::gil_scoped_release>(),
+        "Gives memory that was freed back to the system where the C library keeps it.");
   bind_formats(m);
   bind_program(m);
   bind_sampling(m);

@@ -10,6 +10,9 @@ PAGE_POSITIONS: int
 def isa() -> str: ...
 def isas() -> list[str]: ...
 def select_isa(name: str) -> None: ...
+def return_freed_memory() -> None:
+    """Gives memory that was freed back to the system where the C library keeps it."""
+
 def dequantize(type: int, data: NDArray[np.uint8], count: int) -> NDArray[np.float32]:
     """``count`` weights of a GGUF block type; ModelFileError when ``data`` is too short."""
 

@@ -9,6 +9,7 @@ Everything the command line does with a model goes through here.
 
 from __future__ import annotations
 
+import operator
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -119,8 +120,14 @@ class Model:
         self.close()
 
     def close(self) -> None:
-        """Frees the weights and the cache; the model cannot be used afterwards."""
+        """Frees the weights and the cache; the model cannot be used afterwards.
+
+        An answer that is under way keeps them until it ends.
+        """
+        from pocketlm._native import return_freed_memory
+
         self._engine = None
+        return_freed_memory()
 
     def chat(
         self,
@@ -187,7 +194,10 @@ class Model:
         """
         from pocketlm.engine.score import score
 
-        tokens = self.tokenizer.encode(text, add_special=True) if isinstance(text, str) else text
+        if isinstance(text, str):
+            tokens = self.tokenizer.encode(text, add_special=True)
+        else:
+            tokens = _token_ids(text)
         with self._shared.exclusive() as engine:
             return score(engine, tokens)
 
@@ -226,6 +236,8 @@ class Model:
                 f"the model {self.name} has no chat template",
                 hint="It is probably a base model: give it plain text (--raw, or generate()).",
             )
+        if not isinstance(template_options, Mapping | None):
+            raise RequestError("template_options should be a dict of the template's variables")
         template, extra = self.template, dict(template_options or {})
         whole: Sequence[Message] = (
             [{"role": "user", "content": messages}] if isinstance(messages, str) else messages
@@ -266,6 +278,13 @@ class Model:
         chunks = answer(self._shared, prompt, params, decoder, on_overflow, cancel)
         next(chunks)
         return chunks
+
+
+def _token_ids(tokens: Sequence[int]) -> list[int]:
+    try:
+        return [operator.index(token) for token in tokens]
+    except TypeError as error:
+        raise RequestError("expected a text or a list of token ids") from error
 
 
 def _without_oldest(messages: Sequence[Message], used: int, room: int) -> Sequence[Message]:

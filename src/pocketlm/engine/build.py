@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from pocketlm import _native
 from pocketlm.engine.engine import Engine, EngineConfig
 from pocketlm.engine.machine import available_cores, available_memory
 from pocketlm.engine.runner import NativeRunner, RunnerLimits
@@ -89,10 +90,12 @@ def build_engine(
     """Packs the weights, allocates the KV cache and returns the engine.
 
     Raises CapacityError with all numbers where it does not fit into memory, RequestError for a
-    context beyond what the model was made for, ModelFileError for weights that cannot be packed.
+    context beyond what the model was made for or a wrong POCKETLM_ISA, ModelFileError for weights
+    that cannot be packed.
     """
     from pocketlm.models.build import build_executor
 
+    _require_instruction_set()
     config = spec.config
     context = choose_context(options.context, config.context)
     threads = options.threads or available_cores()
@@ -120,14 +123,12 @@ def build_engine(
 
 def limits_for(context: int, vocab: int, options: EngineOptions) -> RunnerLimits:
     """What the runner allocates so that every sequence can have the whole context."""
-    from pocketlm._native import PAGE_POSITIONS
-
     rows = max(options.sequences, min(128, max(16, _ROW_BYTES // (4 * vocab))))
     return RunnerLimits(
         max_tokens=max(options.step_tokens, rows),
         max_sequences=options.sequences,
         max_rows=rows,
-        pages=options.sequences * -(-context // PAGE_POSITIONS),
+        pages=options.sequences * -(-context // _native.PAGE_POSITIONS),
         kv=options.kv,
     )
 
@@ -141,6 +142,14 @@ def choose_context(asked: int | None, model: int) -> int:
             f"a context of {asked:,} positions was asked for; the model was made for {model:,}"
         )
     return asked
+
+
+def _require_instruction_set() -> None:
+    """Has the core read POCKETLM_ISA now, where a wrong value can be said well."""
+    try:
+        _native.isa()
+    except ValueError as error:
+        raise RequestError(f"POCKETLM_ISA: {error}") from error
 
 
 def _require_memory(plan: MemoryPlan, *, taken: int, context: int) -> None:

@@ -70,8 +70,9 @@ class _Range:
         return above and value <= self.high
 
     def __str__(self) -> str:
-        number = "an integer" if self.kind is int else "a number"
-        return f"{number} in {'(' if self.open_low else '['}{self.low:g}, {self.high:g}]"
+        if self.kind is int:
+            return f"an integer in [{int(self.low):,}, {int(self.high):,}]"
+        return f"a number in {'(' if self.open_low else '['}{self.low:g}, {self.high:g}]"
 
 
 _INT32_MAX = 2**31 - 1
@@ -120,7 +121,7 @@ class SamplingParams:
             raise RequestError(f"ignore_eos is {self.ignore_eos!r}, expected true or false")
         put = object.__setattr__
         put(self, "stop", _stop_strings(self.stop))
-        put(self, "stop_ids", frozenset(_token_id("stop_ids", i) for i in self.stop_ids))
+        put(self, "stop_ids", _token_ids(self.stop_ids))
         put(self, "logit_bias", _bias(self.logit_bias))
         if self.seed is None:
             put(self, "seed", int.from_bytes(os.urandom(6), "little"))
@@ -186,8 +187,16 @@ def _token_id(name: str, value: object) -> int:
     return value
 
 
+def _token_ids(ids: object) -> frozenset[int]:
+    if isinstance(ids, str) or not isinstance(ids, Iterable):
+        raise RequestError(f"stop_ids is {ids!r}, expected a list of token ids")
+    return frozenset(_token_id("stop_ids", i) for i in ids)
+
+
 def _stop_strings(stop: object) -> tuple[str, ...]:
-    strings = (stop,) if isinstance(stop, str) else tuple(stop)  # type: ignore[arg-type]
+    if not isinstance(stop, Iterable):
+        raise RequestError(f"stop is {stop!r}, expected a string or a list of strings")
+    strings = (stop,) if isinstance(stop, str) else tuple(stop)
     for string in strings:
         if not isinstance(string, str) or not string:
             raise RequestError(f"stop has {string!r}, expected strings that are not empty")
@@ -195,6 +204,8 @@ def _stop_strings(stop: object) -> tuple[str, ...]:
 
 
 def _bias(bias: Mapping[int, float] | None) -> Mapping[int, float] | None:
+    if bias is not None and not isinstance(bias, Mapping):
+        raise RequestError(f"logit_bias is {bias!r}, expected numbers by token id")
     if not bias:
         return None
     for value in bias.values():

@@ -25,6 +25,7 @@ def score(engine: Engine, tokens: Sequence[int]) -> NDArray[np.float64]:
     """
     if len(tokens) < 2:
         raise RequestError(f"{len(tokens)} tokens cannot be scored: at least 2 are needed")
+    engine.check_ids(tokens)
     result = np.empty(len(tokens) - 1)
     targets = np.asarray(tokens[1:], np.int32)
     for start, logits in forward(engine, tokens[:-1]):
