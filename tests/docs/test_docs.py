@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = [*ROOT.glob("*.md"), *sorted((ROOT / "docs").rglob("*.md"))]
 PYTHON = re.compile(r"^```python\n(.*?)^```", re.M | re.S)
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]+)")
-COMMAND = re.compile(r"\bpocketlm ([a-z]+)\b([^`\n|)"#]*)")
+COMMAND = re.compile(r"\bpocketlm ([a-z]+)\b([^`\n|)\"#]*)")
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 
