@@ -63,11 +63,11 @@ def load(
     from pocketlm.models import open_model
 
     options = EngineOptions(context=context, threads=threads, kv=kv, sequences=sequences)
-    path = _locate(ref, pull=pull, progress=progress)
+    path, name = _locate(ref, pull=pull, progress=progress)
     started = time.perf_counter()
     spec = open_model(path)
     try:
-        return Model(spec, options, progress=progress, started=started)
+        return Model(spec, options, name=name, progress=progress, started=started)
     except BaseException:
         spec.close()
         raise
@@ -77,7 +77,7 @@ class Model:
     """A loaded model. Any number of threads may use it; a context manager that frees its memory.
 
     Attributes:
-        name: what the model calls itself.
+        name: what the store calls it; a model that was given by its path, what it calls itself.
         config: the facts of its architecture.
         tokenizer, template: its text side; template is None for a model that cannot chat.
         context: positions for prompt and answer together.
@@ -91,11 +91,12 @@ class Model:
         spec: ModelSpec,
         options: EngineOptions,
         *,
+        name: str | None = None,
         progress: ProgressCallback = silent,
         started: float | None = None,
     ) -> None:
         started = time.perf_counter() if started is None else started
-        self.name = spec.name
+        self.name = name or spec.name
         self.config: ModelConfig = spec.config
         self.tokenizer: Tokenizer = _tokenizer(spec)
         self.template: ChatTemplate | None = _template(spec, self.tokenizer)
@@ -304,13 +305,16 @@ def _without_oldest(messages: Sequence[Message], used: int, room: int) -> Sequen
     return [*messages[:first], *messages[end:]]
 
 
-def _locate(ref: str | Path, *, pull: bool, progress: ProgressCallback) -> Path:
-    """The file or folder that a ref names."""
+def _locate(ref: str | Path, *, pull: bool, progress: ProgressCallback) -> tuple[Path, str | None]:
+    """The file or folder that a ref names, and its name where the store has one for it."""
     if isinstance(ref, Path):
-        return ref
+        return ref, None
+    if not isinstance(ref, str):
+        raise RequestError(f"a model is named by a string or a Path, found {ref!r}")
     from pocketlm.store import Store
 
-    return Store().resolve(ref, pull=pull, progress=progress).path
+    model = Store().resolve(ref, pull=pull, progress=progress)
+    return model.path, model.name if model.manifest is not None else None
 
 
 def _tokenizer(spec: ModelSpec) -> Tokenizer:

@@ -84,6 +84,13 @@ def test_messages_of_many_lines(session: Session, type_lines: Any) -> None:
     assert asked == ["one\ntwo\nthree", "a\nb"]
 
 
+def test_a_message_in_quotes_is_no_command(session: Session, type_lines: Any) -> None:
+    type_lines(['"""/bye', '"""', '"""/etc/hosts is a file"""'])
+    session.talk()
+    asked = [m["content"] for m in session.messages if m["role"] == "user"]
+    assert asked == ["/bye\n", "/etc/hosts is a file"]
+
+
 def test_set_changes_and_shows_options(
     session: Session, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -98,6 +105,28 @@ def test_set_changes_and_shows_options(
     shown = capsys.readouterr().out
     assert "top_k                3  (set here)" in shown
     assert "top_p                0.95\n" in shown
+    assert "seed                 a new one for every answer\n" in shown
+    assert "max_tokens           8  (set here)\n" in shown
+    assert "think                off\n" in shown
+
+
+def test_none_takes_a_setting_back(session: Session, capsys: pytest.CaptureFixture[str]) -> None:
+    for line in ("/system be brief", "/set think on", "/set top_k 3", "/set seed 5"):
+        session.handle(line)
+    for line in ("/system none", "/set think none", "/set top_k none", "/set seed none"):
+        session.handle(line)
+    assert (session.system, session.think) == (None, None)
+    assert session.options == {"temperature": 0, "max_tokens": 8}
+    session.handle("/system")
+    assert capsys.readouterr().out.endswith("There is no system message.\n")
+
+
+def test_a_cut_answer_says_how_to_have_more(
+    session: Session, capsys: pytest.CaptureFixture[str]
+) -> None:
+    session.options = {"temperature": 0, "max_tokens": 2, "ignore_eos": True}
+    session.handle("hello")
+    assert "\n[the answer was cut at 2 tokens (/set max_tokens)]\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -107,7 +136,7 @@ def test_set_changes_and_shows_options(
         ("/set topp 1", "no option 'topp'.*'top_p'"),
         ("/set top_p", "needs a value"),
         ("/set on_overflow maybe", "expected error, stop or truncate"),
-        ("/set think perhaps", "expected on or off"),
+        ("/set think perhaps", "expected on, off or none"),
         ("/sett", "no command /sett.*/set, "),
         ("/stats", "no answer yet"),
     ],
@@ -140,7 +169,7 @@ def test_an_error_leaves_the_conversation_as_it_was(
     type_lines(["x" * 300, "/stats"])
     session.talk()
     captured = capsys.readouterr()
-    assert "the context has 256" in captured.err
+    assert "the context has 256. /reset forgets the conversation" in captured.err
     assert "prefill" in captured.out
 
 

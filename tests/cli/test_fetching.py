@@ -20,11 +20,11 @@ def test_a_missing_model_is_pulled_with_a_notice(
 
     def pull(self: Store, ref: str, progress: ProgressCallback) -> StoredModel:
         progress(Progress("download tiny", 1, 1))
-        return StoredModel(ref, path, None)
+        return self.import_path(path, ref)
 
     monkeypatch.setattr(Store, "pull", pull)
     with load("smollm2:135m", threads=1) as model:
-        assert model.name == "tiny"
+        assert model.name == "smollm2:135m"
     captured = capsys.readouterr()
     assert "smollm2:135m is not in the store, so it is pulled now" in captured.err
     assert captured.out == ""

@@ -53,8 +53,17 @@ def show(chunks: Iterator[Chunk]) -> Completion:
             sys.stdout.flush()
 
 
-def notices(completion: Completion, model: Model, max_tokens: int | None) -> list[str]:
-    """What the reader of an answer has to know: that it, or what it answers, is not whole."""
+def notices(
+    completion: Completion,
+    model: Model,
+    max_tokens: int | None,
+    *,
+    limit: str = "--max-tokens",
+) -> list[str]:
+    """What the reader of an answer has to know: that it, or what it answers, is not whole.
+
+    ``limit`` is how the reader would change max_tokens.
+    """
     stats = completion.stats
     found = []
     if stats.dropped_messages or stats.dropped_tokens:
@@ -64,7 +73,7 @@ def notices(completion: Completion, model: Model, max_tokens: int | None) -> lis
         found.append(f"left out {what} so that the rest fits the context of {model.context:,}")
     if completion.finish_reason == "length":
         if max_tokens is not None and stats.completion_tokens >= max_tokens:
-            found.append(f"the answer was cut at {max_tokens:,} tokens (--max-tokens)")
+            found.append(f"the answer was cut at {max_tokens:,} tokens ({limit})")
         else:
             found.append(
                 f"the answer was cut: the context of {model.context:,} is full (--context)"

@@ -9,19 +9,26 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from pocketlm.errors import PocketLMError, RequestError
+from pocketlm.errors import CapacityError, PocketLMError, RequestError
 
 if TYPE_CHECKING:
     from pocketlm import Completion, Model
 
 HELP = """\
 /set               show the options        /set NAME VALUE   set one, such as temperature 0.2
-/system TEXT       set the system message  /system           show it
+                                           /set NAME none    back to what it was
+/system            show the system message /system TEXT      set it ("none" for none)
 /reset             forget the conversation
 /stats             what the last answer cost
 /help              this                    /bye              leave (or Ctrl-D)
-A message that begins with \"\"\" goes on to the next \"\"\"; a line that ends with \\ goes on too.
-Ctrl-C stops an answer."""
+A message that begins with \"\"\" goes on to the next \"\"\", and may begin with a / then.
+A line that ends with \\ goes on too. Ctrl-C stops an answer."""
+
+OVERFLOW_HINT = (
+    "/reset forgets the conversation, '/set on_overflow truncate' its oldest messages; "
+    "a larger --context holds more."
+)
+_THINKING = {None: "none", True: "on", False: "off"}  # none: as the model's template has it
 
 
 def chat(
@@ -75,8 +82,10 @@ class Session:
         interrupted = False
         while True:
             try:
-                message = self._read()
+                message, quoted = self._read()
             except EOFError:
+                if sys.stdin.isatty():
+                    print()
                 return
             except KeyboardInterrupt:
                 if interrupted:
@@ -85,38 +94,45 @@ class Session:
                 print("\nCtrl-C again, Ctrl-D or /bye leaves.")
                 continue
             interrupted = False
-            if message.strip() in ("/bye", "/exit", "/quit"):
+            if not quoted and message.strip() in ("/bye", "/exit", "/quit"):
                 return
             try:
-                self.handle(message)
+                self.handle(message, quoted=quoted)
             except PocketLMError as error:
                 print(f"pocketlm: {error}", file=sys.stderr)
             except KeyboardInterrupt:  # the second one, while an answer was being stopped
                 print()
 
-    def handle(self, message: str) -> None:
-        """One message or one command. Raises PocketLMError; the conversation is then as before."""
+    def handle(self, message: str, *, quoted: bool = False) -> None:
+        """One message or, unless it was put in quotes, one command.
+
+        Raises PocketLMError; the conversation is then as before.
+        """
         name, _, rest = message.strip().partition(" ")
-        if name.startswith("/"):
+        if name.startswith("/") and not quoted:
             command = self.commands.get(name)
             if command is None:
                 known = ", ".join([*self.commands, "/bye"])
-                raise RequestError(f"there is no command {name}", hint=f"There are {known}.")
+                raise RequestError(
+                    f"there is no command {name}",
+                    hint=f'There are {known}. A message that begins with / is put in """.',
+                )
             command(rest.strip())
         elif message.strip():
             self._answer(message)
 
-    def _read(self) -> str:
+    def _read(self) -> tuple[str, bool]:
+        """The next message, and whether it was put in quotes."""
         prompt = sys.stdin.isatty()
         line = input("> " if prompt else "")
         if line.startswith('"""'):
             text = line[3:]
             while '"""' not in text:
                 text += "\n" + input("… " if prompt else "")
-            return text[: text.index('"""')]
+            return text[: text.index('"""')], True
         while line.endswith("\\"):
             line = line[:-1] + "\n" + input("… " if prompt else "")
-        return line
+        return line, False
 
     def _answer(self, message: str) -> None:
         from pocketlm.cli.answering import notices, show, stop_on_interrupt
@@ -125,18 +141,22 @@ class Session:
         asked = {"role": "user", "content": message}
         thinking = {} if self.think is None else {"enable_thinking": self.think}
         with stop_on_interrupt() as cancel:
-            chunks = self.model.stream(
-                [*head, *self.messages, asked],
-                template_options=thinking,
-                on_overflow=self.on_overflow,
-                cancel=cancel,
-                **self.options,
-            )
+            try:
+                chunks = self.model.stream(
+                    [*head, *self.messages, asked],
+                    template_options=thinking,
+                    on_overflow=self.on_overflow,
+                    cancel=cancel,
+                    **self.options,
+                )
+            except CapacityError as error:
+                raise CapacityError(error.message, hint=OVERFLOW_HINT) from error
             self.last = show(chunks)
         # What was said of a stopped answer stays in the conversation: it was read.
         self.messages += [asked, {"role": "assistant", "content": self.last.text}]
-        for notice in notices(self.last, self.model, self.options.get("max_tokens")):
-            print(f"({notice})")
+        most = self.options.get("max_tokens")
+        for notice in notices(self.last, self.model, most, limit="/set max_tokens"):
+            print(f"[{notice}]")
 
     def _help(self, rest: str) -> None:
         print(HELP)
@@ -148,7 +168,7 @@ class Session:
 
     def _system(self, rest: str) -> None:
         if rest:
-            self.system = rest
+            self.system = None if rest == "none" else rest
         print(self.system or "There is no system message.")
 
     def _stats(self, rest: str) -> None:
@@ -177,25 +197,33 @@ class Session:
         else:
             changed = {**self.options, name: _literal(value)}
             resolve(changed)  # raises for an unknown name or a value out of range
-            self.options = changed
+            self.options = {name: v for name, v in changed.items() if v is not None}
 
     def _show_options(self) -> None:
         import dataclasses
 
-        for name, value in dataclasses.asdict(self.model.sampling(**self.options)).items():
-            print(f"{name:<20} {value}{'  (set here)' if name in self.options else ''}")
+        shown = dataclasses.asdict(self.model.sampling(**self.options))
+        if "seed" not in self.options:
+            shown["seed"] = "a new one for every answer"
+        for name, value in shown.items():
+            text = "none" if value in (None, (), frozenset()) else value
+            print(f"{name:<20} {text}{'  (set here)' if name in self.options else ''}")
         print(f"{'on_overflow':<20} {self.on_overflow}")
+        print(f"{'think':<20} {_THINKING[self.think]}")
 
 
 def _literal(value: str) -> object:
     """0.5, 7, True, ["a", "b"] or {1: -2.0} as Python writes them; anything else is text."""
+    if value == "none":
+        return None
     try:
         return ast.literal_eval(value)
     except (ValueError, SyntaxError):
         return value
 
 
-def _switch(value: str) -> bool:
-    if value not in ("on", "off"):
-        raise RequestError(f"think is {value!r}, expected on or off")
-    return value == "on"
+def _switch(value: str) -> bool | None:
+    for state, name in _THINKING.items():
+        if value == name:
+            return state
+    raise RequestError(f"think is {value!r}, expected on, off or none")

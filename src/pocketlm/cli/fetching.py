@@ -18,12 +18,12 @@ def load(ref: str, **options: Any) -> Model:
 
     store = Store()
     try:
-        path = store.resolve(ref).path
+        store.resolve(ref)
     except pocketlm.NotFoundError:
         if store.offline or isinstance(parse(ref), PathRef):
             raise
         print(f"pocketlm: {ref} is not in the store, so it is pulled now", file=sys.stderr)
         with progress() as report:
-            path = store.pull(ref, report).path
+            store.pull(ref, report)
     with progress() as report:
-        return pocketlm.load(path, progress=report, **options)
+        return pocketlm.load(ref, progress=report, **options)
