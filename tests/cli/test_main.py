@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import errno
+import os
 import signal
 import subprocess
 import sys
 import types
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import pocketlm as package
+from engine.tiny_file import write_tiny_model
 from pocketlm import errors
 from pocketlm.cli import main as command
 
@@ -167,3 +170,37 @@ def test_ctrl_c_while_stdin_is_read_ends_quietly() -> None:
         process.send_signal(signal.SIGINT)
         assert process.wait(10) == 130
         assert "Traceback" not in process.stderr.read()
+
+
+def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        input=b"\xff",
+        capture_output=True,
+        check=False,
+        env={**os.environ, **environment},
+    )
+
+
+def test_what_the_terminal_cannot_show_is_replaced() -> None:
+    code = "from pocketlm.cli.main import main; main(['--version']); print('a\u00fc\U0001f600')"
+    said = run_python(code, PYTHONIOENCODING="ascii")
+    assert (said.stdout.split()[-1], said.stderr) == (b"a??", b"")
+
+
+def test_closed_streams_are_empty_ones() -> None:
+    code = (
+        "import sys; sys.stdin = sys.stdout = sys.stderr = None;"
+        "from pocketlm.cli.main import main; sys.exit(main(['run', './m.gguf']))"
+    )
+    said = run_python(code)
+    assert (said.returncode, said.stdout, said.stderr) == (2, b"", b"")
+
+
+@pytest.mark.parametrize("verb", ["run", "chat"])
+def test_a_prompt_that_is_no_text_is_refused(tmp_path: Path, verb: str) -> None:
+    model = write_tiny_model(tmp_path / "tiny.gguf")
+    code = f"from pocketlm.cli.main import main; import sys; sys.exit(main([{verb!r}, {str(model)!r}]))"
+    said = run_python(code, PYTHONIOENCODING="utf-8:strict")
+    assert said.returncode == (2 if verb == "run" else 0)
+    assert said.stderr.startswith(b"pocketlm: the text has a lone surrogate at character 0")

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -79,6 +81,7 @@ def root(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
+    _prepare_streams()
     try:
         return _run(arguments)
     except PocketLMError as error:
@@ -90,6 +93,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         # The operating system said no: a folder that may not be written, a disk that fails.
         return _complain(str(error), 1)
+
+
+def _prepare_streams() -> None:
+    """Makes the standard streams fit for any text, and there.
+
+    Models write every script, whatever the terminal's encoding has: the rest is shown as "?". Bytes
+    on stdin that are no text come through, so that whoever reads them can say so. A stream that the
+    caller closed is an empty one.
+    """
+    for name, mode, errors in (
+        ("stdin", "r", "surrogateescape"),
+        ("stdout", "w", "replace"),
+        ("stderr", "w", "backslashreplace"),
+    ):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=errors)
 
 
 def _run(arguments: Sequence[str] | None) -> int:
