@@ -200,7 +200,8 @@ def test_closed_streams_are_empty_ones() -> None:
 @pytest.mark.parametrize("verb", ["run", "chat"])
 def test_a_prompt_that_is_no_text_is_refused(tmp_path: Path, verb: str) -> None:
     model = write_tiny_model(tmp_path / "tiny.gguf")
-    code = f"from pocketlm.cli.main import main; import sys; sys.exit(main([{verb!r}, {str(model)!r}]))"
+    arguments = [verb, str(model)]
+    code = f"from pocketlm.cli.main import main; import sys; sys.exit(main({arguments!r}))"
     said = run_python(code, PYTHONIOENCODING="utf-8:strict")
     assert said.returncode == (2 if verb == "run" else 0)
     assert said.stderr.startswith(b"pocketlm: the text has a lone surrogate at character 0")

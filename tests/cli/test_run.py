@@ -64,6 +64,11 @@ def test_an_empty_stdin_is_an_error(invoke: Invoke) -> None:
     assert "empty" in str(result.exception)
 
 
+def test_an_empty_prompt_is_an_error_but_for_a_raw_one(invoke: Invoke) -> None:
+    assert "the prompt is empty" in str(invoke(" ").exception)
+    assert invoke(" ", "--raw", "--max-tokens", "2").exit_code == 0
+
+
 def test_every_option_reaches_the_model(invoke: Invoke, path: Path) -> None:
     result = invoke(
         "hello", "--system", "be brief", "--max-tokens", "20", "--temperature", "1.5", "--top-k",

@@ -49,6 +49,8 @@ def run(
 ) -> None:
     """Answer one prompt."""
     text = _prompt(prompt)
+    if not raw and not text.strip():
+        raise RequestError("the prompt is empty")
     if raw and (system is not None or think is not None):
         raise RequestError("--raw has no chat template for --system or --think to go into")
     options = _given(
