@@ -16,6 +16,14 @@ inline constexpr size_t align_up(size_t bytes, size_t to = kAlignment) {
   return (bytes + to - 1) / to * to;
 }
 
+// a * b bytes; refuses what no machine has (and so what would wrap around when such sizes are added up).
+inline size_t checked_bytes(size_t a, size_t b) {
+  constexpr size_t kMost = size_t{1} << 47;
+  size_t bytes;
+  if (__builtin_mul_overflow(a, b, &bytes) || bytes > kMost) throw CapacityError("a buffer of more than 128 TiB was asked for");
+  return bytes;
+}
+
 class Buffer {
  public:
   Buffer() = default;

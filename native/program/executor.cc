@@ -38,22 +38,22 @@ Executor::Sizes Executor::sizes(const Capacity& capacity) const {
   int64_t scratch = 0, state = 0;
   for (const AttentionOp& op : program.layers()) {
     const int64_t group = op.heads / op.kv_heads, floats = attention_state_floats(op.head_dim);
-    sizes.layers.push_back(size_t(capacity.pages) * kv_page_bytes(op, capacity.kv));
+    sizes.layers.push_back(checked_bytes(size_t(capacity.pages), kv_page_bytes(op, capacity.kv)));
     scratch = std::max(scratch, attention_scratch_floats(op.head_dim, group) + kAttentionTile * group * floats);
     state = std::max(state, group * floats);
   }
   for (const BufferShape& shape : program.buffers())
-    sizes.buffers.push_back(size_t(shape.selected ? capacity.rows : capacity.tokens) * size_t(shape.width) * sizeof(float));
+    sizes.buffers.push_back(checked_bytes(size_t(shape.selected ? capacity.rows : capacity.tokens), size_t(shape.width) * sizeof(float)));
   for (const RopeTable& rope : program.ropes())
-    sizes.ropes.push_back(size_t(capacity.tokens) * rope.shorter.size() * sizeof(float));
+    sizes.ropes.push_back(checked_bytes(size_t(capacity.tokens), rope.shorter.size() * sizeof(float)));
   const ActivationWidths widths = activation_widths(program);
   const auto rows = size_t(std::max(capacity.tokens, capacity.rows));
-  sizes.quantized = rows * quantized_row_bytes(widths.quantized);
-  sizes.fake_quantized = rows * size_t(widths.fake) * sizeof(float);
+  sizes.quantized = checked_bytes(rows, quantized_row_bytes(widths.quantized));
+  sizes.fake_quantized = checked_bytes(rows, size_t(widths.fake) * sizeof(float));
   sizes.thread_scratch = size_t(std::max(scratch, widths.residual)) * sizeof(float);
   // Partial states of attention that is split over partitions: at most 2 * threads single-token tiles.
-  const int64_t partitions = ceil_div(capacity.pages * kPage, kPartition);
-  sizes.states = size_t(2 * pool_.size() * partitions * state) * sizeof(float);
+  const int64_t partitions = ceil_div(capacity.pages, kPartition / kPage);
+  sizes.states = checked_bytes(size_t(partitions), size_t(2 * pool_.size() * state) * sizeof(float));
   return sizes;
 }
 
@@ -148,6 +148,8 @@ int64_t Executor::output_width(bool hidden) const {
 }
 
 std::span<const float> Executor::step(const Batch& batch, bool hidden) {
+  const std::unique_lock lock(stepping_, std::try_to_lock);
+  require(lock.owns_lock(), "another step of this executor is running");
   check(batch);
   plan(batch);
   kernels_ = &kernels();

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <mutex>
 #include <span>
 #include <vector>
 
@@ -31,7 +32,7 @@ struct Batch {
   int64_t table_width;
 };
 
-// Not thread-safe: one step at a time.
+// One step at a time: a second one, from another thread, is refused.
 class Executor {
  public:
   explicit Executor(int threads) : pool_(threads) {}
@@ -87,6 +88,7 @@ class Executor {
   void attend_split(const AttentionOp& op, Worker& worker);
 
   ThreadPool pool_;
+  std::mutex stepping_;
   Capacity capacity_{};
   std::vector<Buffer> buffers_;          // per program buffer: [rows, width] f32
   std::vector<Buffer> rope_cos_, rope_sin_;  // per table: [tokens, frequencies] f32

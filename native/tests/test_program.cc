@@ -161,6 +161,18 @@ void bad_batches_are_refused() {
   refused([](Step& s) { s.variants = {}; });
 }
 
+void impossible_sizes_are_refused() {
+  auto executor = make(1, {8, 1, 1, 1, KvType::F16});
+  for (const int64_t huge : {int64_t{1} << 40, int64_t{1} << 62, INT64_MAX})
+    for (int which = 0; which < 3; ++which) {
+      Capacity capacity{8, 1, 1, 1, KvType::F16};
+      (which == 0 ? capacity.tokens : which == 1 ? capacity.rows : capacity.pages) = huge;
+      CHECK_THROWS(CapacityError, executor->requirements(capacity));
+    }
+  CHECK_THROWS(std::invalid_argument, executor->requirements({0, 1, 1, 1, KvType::F16}));
+  CHECK_THROWS(std::invalid_argument, executor->allocate({8, 1, 1, 1, KvType::F16}));
+}
+
 void bad_programs_are_refused() {
   const auto refused = [](auto build) {
     Program p;
@@ -192,6 +204,7 @@ int main() {
   the_variant_chooses_the_frequencies();
   hidden_states_come_before_logits();
   bad_batches_are_refused();
+  impossible_sizes_are_refused();
   bad_programs_are_refused();
   return report();
 }
