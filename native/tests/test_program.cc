@@ -2,8 +2,10 @@
 // bad batches are refused.
 #include "program/executor.h"
 
+#include <atomic>
 #include <cstring>
 #include <random>
+#include <thread>
 
 #include "tests/check.h"
 
@@ -161,6 +163,27 @@ void bad_batches_are_refused() {
   refused([](Step& s) { s.variants = {}; });
 }
 
+// Two threads that step without asking each other: every call ends in a result or a refusal, and some are refused.
+void a_second_step_at_a_time_is_refused() {
+  auto executor = make(1, {256, 1, 1, 10, KvType::F16});
+  const Step step{prompt(256, 1), {256}, {0}, iota(0, 10), {0}, {255}, 10};
+  std::atomic<int> refused = 0, done = 0;
+  const auto work = [&] {
+    while (refused == 0 && done < 2000) {
+      try {
+        executor->step(step.batch(), false);
+        ++done;
+      } catch (const std::invalid_argument&) {
+        ++refused;
+      }
+    }
+  };
+  std::jthread other(work);
+  work();
+  other.join();
+  CHECK(refused > 0);
+}
+
 void impossible_sizes_are_refused() {
   auto executor = make(1, {8, 1, 1, 1, KvType::F16});
   for (const int64_t huge : {int64_t{1} << 40, int64_t{1} << 62, INT64_MAX})
@@ -204,6 +227,7 @@ int main() {
   the_variant_chooses_the_frequencies();
   hidden_states_come_before_logits();
   bad_batches_are_refused();
+  a_second_step_at_a_time_is_refused();
   impossible_sizes_are_refused();
   bad_programs_are_refused();
   return report();
