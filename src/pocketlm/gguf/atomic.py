@@ -14,10 +14,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pocketlm.errors import CapacityError, PocketLMError, RequestError
+from pocketlm.files import DISK_FULL, commit, create, write_all
 
 Write = Callable[[bytes | memoryview], None]
 
-_FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 _CALLERS_FAULT = {
     errno.ENOENT,
     errno.ENOTDIR,
@@ -39,45 +39,27 @@ def atomic_file(path: Path) -> Iterator[Write]:
         PocketLMError: the disk failed.
     """
     temporary = path.parent / f".{path.name}.part-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    size = 0
     with _typed_errors(path):
-        descriptor = os.open(temporary, flags, 0o644)
+        descriptor = create(temporary, os.O_EXCL)
     try:
         try:
 
             def write(data: bytes | memoryview) -> None:
+                nonlocal size
                 with _typed_errors(path):
                     write_all(descriptor, data)
+                size += memoryview(data).nbytes
 
             yield write
-            with _typed_errors(path):
-                os.fsync(descriptor)
         finally:
             os.close(descriptor)
         with _typed_errors(path):
-            temporary.replace(path)
-            _sync_folder(path.parent)
+            commit(temporary, path, size)
     except BaseException:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
-
-
-def write_all(descriptor: int, data: bytes | memoryview) -> None:
-    """All of `data`: one `os.write` may write less than it was given."""
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name == "nt":  # cannot open a folder; its file system journals names
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager
@@ -85,7 +67,7 @@ def _typed_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _FULL:
+        if error.errno in DISK_FULL:
             raise CapacityError(
                 f"the disk is full: {error.strerror}", path=path, hint="Free some space."
             ) from error

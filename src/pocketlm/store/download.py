@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pocketlm.errors import IntegrityError, SourceError
+from pocketlm.files import created, write_all
 from pocketlm.progress import Progress, ProgressCallback
 from pocketlm.store import files
 
@@ -225,17 +226,13 @@ class _Attempt:
             files.require_space(self.path.parent, self.size - self.done, self.remote.name)
         with files.disk_errors(self.path, f"the download of {self.remote.name}"):
             self._write_note()
-            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
-            descriptor = os.open(self.path, flags, 0o644)
-            try:
+            with created(self.path, os.O_APPEND) as descriptor:
                 for chunk in self.web.chunks(response, _broken):
-                    files.write_all(descriptor, chunk)
+                    write_all(descriptor, chunk)
                     self.hash.update(chunk)
                     self.done += len(chunk)
                     self._check_length()
                     self.progress(Progress(f"download {self.remote.name}", self.done, self.size))
-            finally:
-                os.close(descriptor)
         if self.size is not None and self.done < self.size:
             raise _BrokenError("the body ended early")
         self.complete = True

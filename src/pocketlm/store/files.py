@@ -1,24 +1,22 @@
-"""Writing files so that a crash leaves the old state or the new one, and hashing them.
+"""The store's files: written durably, hashed, and every error of the disk in our words.
 
-The bottom of the store: every byte it keeps goes through ``write_all``, every name it gives through
-``commit`` (fsync the file, rename it, fsync the folder). A full disk becomes a CapacityError with
-the numbers wherever it is met.
+The bottom of the store: every name it gives goes through ``commit``. A full disk becomes a
+CapacityError with the numbers wherever it is met.
 """
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pocketlm.errors import CapacityError, IntegrityError, PocketLMError
+from pocketlm import files
+from pocketlm.errors import CapacityError, PocketLMError
 
 CHUNK = 1 << 20
-_FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
 def free_bytes(folder: Path) -> int:
@@ -44,31 +42,13 @@ def disk_errors(path: Path, what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _FULL:
+        if error.errno not in files.DISK_FULL:
             raise PocketLMError(f"{what} failed: {error.strerror}", path=path) from error
         raise CapacityError(
             f"the disk is full: {what} stopped, {free_bytes(path.parent):,} bytes are free",
             path=path,
             hint="Free some space and run the same command again; it goes on where it stopped.",
         ) from error
-
-
-def write_all(descriptor: int, data: bytes | memoryview) -> None:
-    """Writes all of ``data``: one ``os.write`` may write less than it was given."""
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]
-
-
-def sync_folder(folder: Path) -> None:
-    """Makes the names in ``folder`` durable; Windows cannot open a folder and journals names."""
-    if os.name == "nt":
-        return
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def make_folder(folder: Path) -> None:
@@ -78,31 +58,18 @@ def make_folder(folder: Path) -> None:
     make_folder(folder.parent)
     with disk_errors(folder, "making the folder"):
         folder.mkdir(exist_ok=True)
-        sync_folder(folder.parent)
+        files.sync_folder(folder.parent)
 
 
 def commit(temporary: Path, target: Path, size: int) -> None:
-    """Gives a finished file of ``size`` bytes its name: content first, then name, then folder.
+    """``files.commit``, in a folder that is made where it is missing.
 
-    Both paths must be in the same file system. Readers see the old file or the whole new one.
     Raises IntegrityError where the file system has not kept every byte that it took, CapacityError
     and PocketLMError where it says so itself.
     """
     make_folder(target.parent)
     with disk_errors(target, f"storing {target.name}"):
-        descriptor = os.open(temporary, os.O_RDWR | getattr(os, "O_BINARY", 0))
-        try:
-            os.fsync(descriptor)
-            found = os.fstat(descriptor).st_size
-        finally:
-            os.close(descriptor)
-        if found != size:
-            raise IntegrityError(
-                f"{found:,} of the {size:,} bytes that were written are there: the disk lost some",
-                path=temporary,
-            )
-        temporary.replace(target)
-        sync_folder(target.parent)
+        files.commit(temporary, target, size)
 
 
 def write_file(target: Path, data: bytes) -> None:
@@ -115,16 +82,29 @@ def write_file(target: Path, data: bytes) -> None:
     temporary = target.with_name(f".{target.name}.tmp")
     try:
         with disk_errors(target, f"writing {target.name}"):
-            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0)
-            descriptor = os.open(temporary, flags, 0o644)
-            try:
-                write_all(descriptor, data)
-            finally:
-                os.close(descriptor)
+            with files.created(temporary, os.O_TRUNC) as descriptor:
+                files.write_all(descriptor, data)
             commit(temporary, target, len(data))
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def write_hashed(
+    path: Path, chunks: Iterable[bytes], what: str, report: Callable[[int], None]
+) -> tuple[str, int]:
+    """Writes a file anew; its SHA-256 as lowercase hex, and its size.
+
+    ``what`` is going on says an error; ``report`` is told the bytes written so far.
+    """
+    digest, done = hashlib.sha256(), 0
+    with disk_errors(path, what), files.created(path, os.O_TRUNC) as descriptor:
+        for chunk in chunks:
+            files.write_all(descriptor, chunk)
+            digest.update(chunk)
+            done += len(chunk)
+            report(done)
+    return digest.hexdigest(), done
 
 
 def files_below(folder: Path) -> list[Path]:

@@ -7,7 +7,6 @@ changes or goes is noticed. A copy is a model of the store like any other.
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,20 +113,15 @@ def copy_in(
     with locked(locks, key):
         files.require_space(partial, size, f"a copy of {given.path.name}")
         temporary = partial / key
-        digest, done = hashlib.sha256(), 0
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0)
+
+        def report(done: int) -> None:
+            progress(Progress(f"copy {given.path.name}", done, size))
+
         try:
-            with files.disk_errors(temporary, f"copying {given.path.name}"):
-                descriptor = os.open(temporary, flags, 0o644)
-                try:
-                    for chunk in files.chunks_of(given.path):
-                        files.write_all(descriptor, chunk)
-                        digest.update(chunk)
-                        done += len(chunk)
-                        progress(Progress(f"copy {given.path.name}", done, size))
-                finally:
-                    os.close(descriptor)
-            blobs.adopt(temporary, digest.hexdigest(), done)
+            sha256, done = files.write_hashed(
+                temporary, files.chunks_of(given.path), f"copying {given.path.name}", report
+            )
+            blobs.adopt(temporary, sha256, done)
         finally:
             temporary.unlink(missing_ok=True)
-    return FileRecord(name=given.path.name, role=given.role, size=done, sha256=digest.hexdigest())
+    return FileRecord(name=given.path.name, role=given.role, size=done, sha256=sha256)

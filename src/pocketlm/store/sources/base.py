@@ -6,8 +6,6 @@ model; the intake gets them, checks them and turns them into blobs.
 
 from __future__ import annotations
 
-import hashlib
-import os
 import urllib.parse
 import urllib.request
 from collections.abc import Iterable, Iterator
@@ -141,20 +139,12 @@ class Intake:
         files.make_folder(self.partial)
         files.require_space(self.partial, size, f"unpacking {name}")
         temporary = self.partial / f"unpack-{key}"
-        digest, done = hashlib.sha256(), 0
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0)
+
+        def report(done: int) -> None:
+            self.progress(Progress(f"unpack {name}", done, size))
+
         try:
-            with files.disk_errors(temporary, f"unpacking {name}"):
-                descriptor = os.open(temporary, flags, 0o644)
-                try:
-                    for chunk in chunks:
-                        files.write_all(descriptor, chunk)
-                        digest.update(chunk)
-                        done += len(chunk)
-                        self.progress(Progress(f"unpack {name}", done, size))
-                finally:
-                    os.close(descriptor)
-            found = digest.hexdigest()
+            found, done = files.write_hashed(temporary, chunks, f"unpacking {name}", report)
             if done != size:
                 raise IntegrityError(f"{name} has {done:,} bytes, {size:,} were promised")
             if sha256 is not None and found != sha256:
