@@ -30,11 +30,11 @@ def test_a_missing_model_is_pulled_with_a_notice(
     assert captured.out == ""
 
 
-@pytest.mark.parametrize("ref", ["smollm2:135m", "./absent.gguf"])
-def test_offline_or_a_path_that_is_not_there_is_an_error(
+@pytest.mark.parametrize("ref", ["smollm2:135m", "./absent.gguf", "smolm2"])
+def test_what_cannot_be_pulled_is_an_error(
     ref: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    if not ref.startswith("."):
+    if ref == "smollm2:135m":
         monkeypatch.setenv("POCKETLM_OFFLINE", "1")
     monkeypatch.setattr(Store, "pull", lambda *a: pytest.fail("it was pulled"))
     with pytest.raises(NotFoundError):

@@ -103,6 +103,22 @@ def test_a_path_resolves_to_itself(store: Store, mine: Path) -> None:
         store.pull(str(mine))
 
 
+def test_a_close_name_is_said_once(store: Store, mine: Path) -> None:
+    store.import_path(mine, "smollm2:135m")
+    with pytest.raises(NotFoundError) as raised:
+        store.resolve("smollm2:134m")
+    assert str(raised.value).count("smollm2:135m,") == 1
+
+
+def test_a_path_that_reads_like_a_name_is_told_how_to_be_one(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "folder").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(NotFoundError, match=r"no model folder:latest.*'\./folder'"):
+        store.resolve("folder")
+
+
 def test_an_unknown_name_brings_close_ones(store: Store) -> None:
     with pytest.raises(NotFoundError) as raised:
         store.resolve("smolm2:135m")

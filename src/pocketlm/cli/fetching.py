@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pocketlm import Model
+    from pocketlm.store.refs import Ref
 
 
 def load(ref: str, **options: Any) -> Model:
@@ -14,16 +15,24 @@ def load(ref: str, **options: Any) -> Model:
     import pocketlm
     from pocketlm.cli.output import progress
     from pocketlm.store import Store, parse
-    from pocketlm.store.refs import PathRef
 
     store = Store()
     try:
         store.resolve(ref)
     except pocketlm.NotFoundError:
-        if store.offline or isinstance(parse(ref), PathRef):
+        if store.offline or not _can_be_pulled(parse(ref)):
             raise
         print(f"pocketlm: {ref} is not in the store, so it is pulled now", file=sys.stderr)
         with progress() as report:
             store.pull(ref, report)
     with progress() as report:
         return pocketlm.load(ref, progress=report, **options)
+
+
+def _can_be_pulled(ref: Ref) -> bool:
+    from pocketlm import catalog
+    from pocketlm.store.refs import NameRef, PathRef
+
+    if isinstance(ref, NameRef):
+        return catalog.find(ref.name, ref.tag) is not None
+    return not isinstance(ref, PathRef)

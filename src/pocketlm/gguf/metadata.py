@@ -92,7 +92,7 @@ class Float64(float):
     """A float that is written as f64."""
 
 
-# type: (struct format, numpy dtype), both little-endian
+# A type: (struct format, numpy dtype), both little-endian
 _NUMBERS: dict[ValueType, tuple[struct.Struct, np.dtype[Any]]] = {
     ValueType.UINT8: (struct.Struct("<B"), np.dtype("<u1")),
     ValueType.INT8: (struct.Struct("<b"), np.dtype("<i1")),

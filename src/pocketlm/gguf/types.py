@@ -61,7 +61,7 @@ class BlockType(IntEnum):
 
 _BY_ID = {int(type): type for type in BlockType}
 
-# type: (weights of a block, bytes of a block)
+# A type: (weights of a block, bytes of a block)
 _SIZES: dict[BlockType, tuple[int, int]] = {
     BlockType.F32: (1, 4),
     BlockType.F16: (1, 2),

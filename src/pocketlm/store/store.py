@@ -347,9 +347,14 @@ class Store:
                 f"{name} is not in the store {self.home}",
                 hint=f"Get it with 'pocketlm pull {name}'.",
             )
-        every = [*(model.name for model in self.list()), *known]
+        if Path(name.name).exists():
+            return NotFoundError(
+                f"there is no model {name}", hint=f"The path is written './{name.name}'."
+            )
+        every = list(dict.fromkeys([*(model.name for model in self.list()), *known]))
         close = [one for one in every if one.partition(":")[0] == name.name]
-        close += difflib.get_close_matches(str(name), set(every) - set(close), n=3, cutoff=0.5)
+        others = [one for one in every if one not in close]
+        close += difflib.get_close_matches(str(name), others, n=3, cutoff=0.5)
         return NotFoundError(
             f"there is no model {name} here or in the catalog",
             hint=f"Close: {', '.join(close[:8])}."
