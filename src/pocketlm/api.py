@@ -162,6 +162,9 @@ class Model:
     ) -> Iterator[Chunk]:
         """The answer piece by piece; closing the iterator stops it.
 
+        While it is open its tokens are computed whether they are read or not, whenever some thread
+        waits for the model; so close one that is left early and still referred to.
+
         Args:
             messages: a conversation; a string is one message of the user.
             raw: ``messages`` is a plain text to continue, without the chat template.

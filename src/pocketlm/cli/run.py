@@ -48,11 +48,7 @@ def run(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead.")] = False,
 ) -> None:
     """Answer one prompt."""
-    text = _prompt(prompt)
-    if not raw and not text.strip():
-        raise RequestError("the prompt is empty")
-    if raw and (system is not None or think is not None):
-        raise RequestError("--raw has no chat template for --system or --think to go into")
+    request = _request(prompt, system, think, raw=raw)
     options = _given(
         max_tokens=max_tokens,
         temperature=temperature,
@@ -66,12 +62,7 @@ def run(
         seed=seed,
         stop=stop,
     )
-    request = {
-        "messages": text if raw else _messages(system, text),
-        "raw": raw,
-        "template_options": _given(enable_thinking=think, thinking=think),
-        "on_overflow": on_overflow,
-    }
+    request["on_overflow"] = on_overflow
     load_options = _given(context=context, threads=threads, kv=kv)
     reason = _answer(ref, load_options, request, options, stats=stats, as_json=as_json)
     if reason == "cancelled":
@@ -122,9 +113,22 @@ def _prompt(given: str | None) -> str:
     return text.removesuffix("\n")
 
 
-def _messages(system: str | None, text: str) -> list[dict[str, str]]:
+def _request(
+    prompt: str | None, system: str | None, think: bool | None, *, raw: bool
+) -> dict[str, Any]:
+    """What is asked, as ``Model.stream`` takes it."""
+    if raw and (system is not None or think is not None):
+        raise RequestError("--raw has no chat template for --system or --think to go into")
+    text = _prompt(prompt)
+    if raw:
+        return {"messages": text, "raw": True}
+    if not text.strip():
+        raise RequestError("the prompt is empty")
     head = [] if system is None else [{"role": "system", "content": system}]
-    return [*head, {"role": "user", "content": text}]
+    return {
+        "messages": [*head, {"role": "user", "content": text}],
+        "template_options": _given(enable_thinking=think, thinking=think),
+    }
 
 
 def _given(**options: Any) -> dict[str, Any]:
