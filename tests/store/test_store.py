@@ -6,6 +6,7 @@ import json
 import os
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from local_server import LocalServer, sha256, simple_index, wheel
@@ -23,7 +24,7 @@ from pocketlm.errors import (
     UnsupportedError,
 )
 from pocketlm.progress import Progress
-from pocketlm.store import Store, StoredModel
+from pocketlm.store import Store, StoredModel, files
 from pocketlm.store.locks import locked, locked_if_free
 
 
@@ -51,6 +52,36 @@ def damage(store: Store, model: StoredModel) -> None:
 
 
 # Pulling and resolving
+
+
+@pytest.mark.parametrize("how", ["pull", "import"])
+def test_what_a_killed_process_left_is_removed_before_space_is_asked_for(
+    server: LocalServer, store: Store, mine: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    write, require, seen = files.write_hashed, files.require_space, []
+
+    def killed(path: Path, *rest: Any) -> tuple[str, int]:
+        path.write_bytes(b"the first half")
+        left.append(path)
+        path.rename(path.with_name("kept"))  # the cleaning up of a living process does not find it
+        raise KeyboardInterrupt
+
+    def asked(folder: Path, wanted: int, what: str) -> None:
+        seen.append(left[0].exists())
+        require(folder, wanted, what)
+
+    def get() -> StoredModel:
+        return pulled(server, store) if how == "pull" else store.import_path(mine, copy=True)
+
+    left: list[Path] = []
+    monkeypatch.setattr(files, "write_hashed", killed)
+    with pytest.raises(KeyboardInterrupt):
+        get()
+    left[0].with_name("kept").rename(left[0])
+    monkeypatch.setattr(files, "write_hashed", write)
+    monkeypatch.setattr(files, "require_space", asked)
+    assert get().path.read_bytes() == gguf()
+    assert seen[-1] is False
 
 
 def test_a_stored_model_is_one_plain_file(server: LocalServer, store: Store) -> None:

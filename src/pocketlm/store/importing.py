@@ -111,8 +111,9 @@ def copy_in(
     files.make_folder(partial)
     key = "import-" + hashlib.sha256(str(given.path.absolute()).encode()).hexdigest()
     with locked(locks, key):
-        files.require_space(partial, size, f"a copy of {given.path.name}")
         temporary = partial / key
+        temporary.unlink(missing_ok=True)  # what a killed copy left takes the new one's space
+        files.require_space(partial, size, f"a copy of {given.path.name}")
 
         def report(done: int) -> None:
             progress(Progress(f"copy {given.path.name}", done, size))

@@ -137,8 +137,9 @@ class Intake:
         IntegrityError where size or hash are not as promised.
         """
         files.make_folder(self.partial)
-        files.require_space(self.partial, size, f"unpacking {name}")
         temporary = self.partial / f"unpack-{key}"
+        temporary.unlink(missing_ok=True)  # what a killed pull left takes the new one's space
+        files.require_space(self.partial, size, f"unpacking {name}")
 
         def report(done: int) -> None:
             self.progress(Progress(f"unpack {name}", done, size))
