@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import sys
 import zipfile
 from pathlib import Path
 
@@ -261,7 +262,12 @@ def test_settings_are_read_as_pip_reads_them(
     assert settings.indexes == ("https://two/simple", "https://x/simple", "file:///y")
     assert (settings.proxy, settings.certificates) == ("http://p:1", "/certs.pem")
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
-    assert read_pip_settings().indexes == ("https://pypi.org/simple",)
+    (default,) = read_pip_settings().indexes
+    assert default.startswith("https://")
+    assert default.endswith("/simple")
+    monkeypatch.setitem(sys.modules, "pip._internal.models.index", None)
+    with pytest.raises(RequestError, match="no package index is configured"):
+        read_pip_settings()
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     assert read_pip_settings().indexes == ()
 

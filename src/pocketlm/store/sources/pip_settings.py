@@ -2,7 +2,8 @@
 
 Settings come from pip's configuration files (global, user, virtual environment, PIP_CONFIG_FILE:
 later ones win), sections ``[global]`` then ``[download]``, and then from ``PIP_*`` variables. The
-order and the names are those of pip's manual, "Configuration". pip itself need not be installed.
+order and the names are those of pip's manual, "Configuration". Where no index is configured, pip's
+own default is asked for, so this file knows no registry; otherwise pip need not be installed.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from pathlib import Path
 
 from pocketlm.errors import RequestError
 
-DEFAULT_INDEX = "https://pypi.org/simple"
 _KEYS = ("index-url", "extra-index-url", "find-links", "no-index", "cert", "proxy")
 
 
@@ -31,7 +31,7 @@ class PipSettings:
 
 
 def read_pip_settings() -> PipSettings:
-    """Raises RequestError where a configuration file cannot be read."""
+    """Raises RequestError where a file cannot be read or no index is known."""
     values: dict[str, str] = {}
     for path in _configuration_files():
         values |= _read(path)
@@ -41,7 +41,7 @@ def read_pip_settings() -> PipSettings:
             values[key] = os.environ[name]
     indexes: tuple[str, ...] = ()
     if values.get("no-index", "").lower() not in ("1", "true", "yes", "on"):
-        first = values.get("index-url") or DEFAULT_INDEX
+        first = values.get("index-url") or _default_index()
         indexes = (first, *values.get("extra-index-url", "").split())
     return PipSettings(
         indexes=indexes,
@@ -49,6 +49,17 @@ def read_pip_settings() -> PipSettings:
         certificates=values.get("cert"),
         proxy=values.get("proxy"),
     )
+
+
+def _default_index() -> str:
+    try:
+        from pip._internal.models.index import PyPI
+    except ImportError as error:
+        raise RequestError(
+            "no package index is configured, and pip is not here to name its own",
+            hint="Set PIP_INDEX_URL, or index-url in pip.conf.",
+        ) from error
+    return str(PyPI.simple_url)
 
 
 def _configuration_files() -> Iterator[Path]:
