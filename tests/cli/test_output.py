@@ -35,6 +35,11 @@ def test_parameters_are_written_as_models_are_called(count: int, text: str) -> N
     assert output.count_text(count) == text
 
 
+def test_what_a_file_says_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    output.write_table(("NAME", "LICENCE"), [("a", "\x1b[31mred\x07"), ("b", "größe ✓")])
+    assert capsys.readouterr().out == ("NAME  LICENCE\na     \\x1b[31mred\\x07\nb     größe ✓\n")
+
+
 class Clock:
     def __init__(self) -> None:
         self.now = 100.0

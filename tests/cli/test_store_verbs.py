@@ -7,7 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+
+from pocketlm.gguf import BlockType, TensorData, write_gguf
 
 Run = Callable[..., Any]
 
@@ -166,3 +169,13 @@ def test_what_a_broken_pull_left_is_told_and_removed(pocketlm: Run, pulled: Any)
     assert pocketlm("rm", "--unused", "--json").json() == {"removed": [], "unused_freed": 4}
     assert not partial.exists()
     assert pocketlm("verify", "--json").json()["leftovers"] == []
+
+
+def test_facts_of_a_file_cannot_steer_the_terminal(pocketlm: Run, tmp_path: Path) -> None:
+    metadata = {"general.architecture": "llama", "general.license": "\x1b[31mred\x07"}
+    weights = np.zeros((16, 32), np.float32)
+    tensor = TensorData("token_embd.weight", BlockType.F32, weights.shape, weights)
+    write_gguf(tmp_path / "hostile.gguf", metadata, [tensor])
+    said = pocketlm("show", tmp_path / "hostile.gguf")
+    assert "  licence       \\x1b[31mred\\x07\n" in said.out
+    assert "\x1b" not in said.out

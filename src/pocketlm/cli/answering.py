@@ -83,6 +83,7 @@ def notices(
 
 def stats_lines(stats: Stats, reason: str, model: Model) -> list[str]:
     """The cost of an answer, for people."""
+    from pocketlm.cli.output import harmless
     from pocketlm.engine.machine import peak_memory
 
     mib = 2**20
@@ -90,7 +91,7 @@ def stats_lines(stats: Stats, reason: str, model: Model) -> list[str]:
     ttft = f", first token after {stats.ttft_s:.2f} s" if stats.ttft_s is not None else ""
     peak = peak_memory()
     return [
-        f"load     {model.load_s:.2f} s · {model.name} · {model.threads} threads "
+        f"load     {model.load_s:.2f} s · {harmless(model.name)} · {model.threads} threads "
         f"· context {model.context:,}",
         f"prefill  {stats.prompt_tokens:,} tokens ({stats.cached_tokens:,} cached), "
         f"{_rate(stats.prefill_tps)}{ttft}",

@@ -75,10 +75,13 @@ class Session:
 
     def talk(self) -> None:
         """Reads and answers until /bye, the end of input, or a second Ctrl-C at the prompt."""
+        from pocketlm.cli.output import harmless
+
         if sys.stdin.isatty():
             with contextlib.suppress(ImportError):  # Windows' terminal edits lines itself
                 import readline  # noqa: F401 (gives input() its editing and history)
-            print(f"{self.model.name}, context {self.model.context:,}. /help says what there is.")
+            name = harmless(self.model.name)
+            print(f"{name}, context {self.model.context:,}. /help says what there is.")
         interrupted = False
         while True:
             try:
@@ -139,12 +142,13 @@ class Session:
 
         head = [] if self.system is None else [{"role": "system", "content": self.system}]
         asked = {"role": "user", "content": message}
-        thinking = {} if self.think is None else {"enable_thinking": self.think}
+        # Templates call it by the one name or by the other.
+        names = () if self.think is None else ("enable_thinking", "thinking")
         with stop_on_interrupt() as cancel:
             try:
                 chunks = self.model.stream(
                     [*head, *self.messages, asked],
-                    template_options=thinking,
+                    template_options=dict.fromkeys(names, self.think),
                     on_overflow=self.on_overflow,
                     cancel=cancel,
                     **self.options,

@@ -124,17 +124,14 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 
 def _complain(message: str, code: int) -> int:
+    from pocketlm.cli.output import harmless
+
     try:
         sys.stdout.flush()
-        print(f"pocketlm: {_harmless(message)}", file=sys.stderr)
+        print(f"pocketlm: {harmless(message)}", file=sys.stderr)
     except BrokenPipeError:
         _pipe_closed()
     return code
-
-
-def _harmless(message: str) -> str:
-    """What a server or a file says in a message must not steer the terminal."""
-    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in message)
 
 
 def _pipe_closed() -> int:

@@ -31,11 +31,17 @@ def write_json(value: object) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False))
 
 
+def harmless(text: str) -> str:
+    """``text`` with control characters escaped: what a server or a file says must not steer the
+    terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
+
+
 def write_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Rows under a head line, in columns as wide as they need; nothing where there are no rows."""
     if not rows:
         return
-    lines = [head, *rows]
+    lines = [head, *([harmless(cell) for cell in row] for row in rows)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
     for line in lines:
         cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
@@ -101,7 +107,7 @@ class PlainLines:
 
     def _write(self, progress: Progress, now: float) -> None:
         self._next, self._wrote = now + _NEXT_LINE_S, True
-        print(f"pocketlm: {_line(progress)}", file=self._stream, flush=True)
+        print(f"pocketlm: {harmless(_line(progress))}", file=self._stream, flush=True)
 
 
 def _line(progress: Progress) -> str:
@@ -126,7 +132,7 @@ class _Bars:
             if self._bar is not None:
                 live.remove_task(self._bar)
             self._task = progress.task
-            self._bar = live.add_task(progress.task, total=progress.total, amount="")
+            self._bar = live.add_task(harmless(progress.task), total=progress.total, amount="")
         in_bytes = progress.task.startswith(_IN_BYTES)
         total = f" of {size_text(progress.total)}" if progress.total else ""
         amount = f"{size_text(progress.done)}{total}" if in_bytes else ""

@@ -20,7 +20,7 @@ def pull(
     as_json: AsJson = False,
 ) -> None:
     """Get a model, verified; goes on where an earlier pull stopped."""
-    from pocketlm.cli.output import count_text, progress, record, size_text, write_json
+    from pocketlm.cli.output import count_text, harmless, progress, record, size_text, write_json
     from pocketlm.store import Store
 
     with progress() as report:
@@ -31,7 +31,7 @@ def pull(
     assert model.manifest is not None, "what was pulled has a manifest"
     facts = model.manifest.facts
     print(
-        f"{model.name}: {facts.family}, {count_text(facts.parameters)} parameters "
+        f"{model.name}: {harmless(facts.family)}, {count_text(facts.parameters)} parameters "
         f"({facts.size_class}), {facts.quantization}, {size_text(model.manifest.size)}"
     )
     print(model.path)

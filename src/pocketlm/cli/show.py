@@ -70,5 +70,7 @@ def _kept(manifest: Manifest) -> list[tuple[str, str]]:
 
 
 def _lines(pairs: list[tuple[str, str]]) -> None:
+    from pocketlm.cli.output import harmless
+
     for name, value in pairs:
-        print(f"  {name:<13} {value}")
+        print(f"  {name:<13} {harmless(value)}")
