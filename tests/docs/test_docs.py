@@ -1,79 +1,235 @@
-"""The documentation names only what exists: links, verbs, options, Python names."""
+"""The documentation is true: what a page names exists, what it tabulates is so, its Python runs."""
 
 from __future__ import annotations
 
 import ast
-import importlib
-import inspect
+import functools
 import re
 from pathlib import Path
-from typing import Annotated, get_args, get_origin, get_type_hints
+from typing import Any
 
+import numpy as np
 import pytest
-import typer
+from typer.main import get_command
 
 import pocketlm
-from pocketlm.cli.main import VERBS
+from engine import tiny_file
+from pocketlm import _native, errors
+from pocketlm.cli.chat import Session
+from pocketlm.cli.main import VERBS, app
+from pocketlm.engine.sampling import OPTION_NAMES, SamplingParams
+from pocketlm.gguf import BlockType, block_bytes, block_elements, decodable
+from pocketlm.gguf.types import NATIVE_TYPES
+from pocketlm.models.families import FAMILIES
 
 ROOT = Path(__file__).parents[2]
-PAGES = [*ROOT.glob("*.md"), *sorted((ROOT / "docs").rglob("*.md"))]
+DOCS = ROOT / "docs"
+PAGES = [*ROOT.glob("*.md"), *sorted(DOCS.rglob("*.md"))]
 PYTHON = re.compile(r"^```python\n(.*?)^```", re.M | re.S)
-LINK = re.compile(r"\]\((?!https?:)([^)#\s]+)")
-COMMAND = re.compile(r"\bpocketlm ([a-z]+)\b([^`\n|)\"#]*)")
+LINK = re.compile(r"\]\((?!https?:)([^)\s]+)\)")
+COMMAND = re.compile(r"\bpocketlm ([a-z]+)\b([^`\n|)#]*)")
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 
 
-def options_of(verb: str) -> set[str]:
-    """The long options of a verb, as its annotations spell them."""
-    module, name = VERBS[verb]
-    function = getattr(importlib.import_module(module), name)
-    found = {"--help"}
-    for parameter, hint in get_type_hints(function, include_extras=True).items():
-        if get_origin(hint) is not Annotated:
-            continue
-        for info in get_args(hint)[1:]:
-            if isinstance(info, typer.models.OptionInfo):
-                spelled = [d for d in (info.default, *(info.param_decls or ())) if d is not ...]
-                name = f"--{parameter.replace('_', '-')}"
-                found |= {str(d) for d in spelled if str(d).startswith("--")} or {
-                    name,
-                    name.replace("--", "--no-", 1),
-                }
-    return found
+@functools.cache
+def text_of(page: Path | str) -> str:
+    return (ROOT / page).read_text("utf-8")
 
 
-def test_there_are_pages() -> None:
-    assert len(PAGES) > 10
+def table(page: str, *head: str) -> list[list[str]]:
+    """The rows of the table whose head line begins with these cells."""
+    start = "| " + " | ".join(head)
+    lines = iter(text_of(page).splitlines())
+    assert any(line.startswith(start) for line in lines), f"{page} has no table {start}"
+    next(lines)
+    rows = []
+    for line in lines:
+        if not line.startswith("|"):
+            break
+        rows.append([cell.strip() for cell in line.strip("|").split("|")])
+    return rows
+
+
+@functools.cache
+def options_of(verb: str) -> frozenset[str]:
+    command = get_command(app).get_command(None, verb)  # type: ignore[attr-defined]
+    spelled = (o for p in command.params for o in (*p.opts, *p.secondary_opts))
+    return frozenset(o for o in spelled if o.startswith("--")) | {"--help"}
+
+
+def code_of(verb: str) -> set[str]:
+    """Everything that cli.md puts in backquotes under a verb's heading."""
+    part = re.split(r"^## ", text_of("docs/reference/cli.md"), flags=re.M)
+    return set(re.findall(r"`([^`]+)`", next(p for p in part if p.startswith(verb + "\n"))))
+
+
+# Pages
 
 
 @each_page
 def test_links_lead_somewhere(page: Path) -> None:
-    for target in LINK.findall(page.read_text("utf-8")):
-        assert (page.parent / target).exists(), f"{page.name} links to {target}"
+    for link in LINK.findall(text_of(page)):
+        target, _, anchor = link.partition("#")
+        found = page.parent / target if target else page
+        assert found.exists(), f"links to {target}"
+        if anchor:
+            titles = re.findall(r"^#+ (.*)$", text_of(found), re.M)
+            assert anchor in {re.sub(r"[^\w-]", "", t.lower().replace(" ", "-")) for t in titles}
+
+
+def test_the_index_lists_every_page() -> None:
+    listed = {(DOCS / link).resolve() for link in LINK.findall(text_of("docs/README.md"))}
+    assert listed == set(DOCS.rglob("*.md")) - {DOCS / "README.md"}
+
+
+@each_page
+def test_pages_are_short_and_of_no_one_machine(page: Path) -> None:
+    text = text_of(page)
+    assert text.count("\n") <= 200
+    assert not re.search(r"(?<![\w~.])/(root|home|tmp|work)/", text)
+
+
+# The command line
 
 
 @each_page
 def test_commands_and_options_exist(page: Path) -> None:
-    for verb, rest in COMMAND.findall(page.read_text("utf-8")):
-        assert verb in VERBS, f"{page.name} says 'pocketlm {verb}'"
+    without_quotes = re.sub(r'"[^"$\n]*"', '""', text_of(page))
+    for verb, rest in COMMAND.findall(without_quotes):
+        assert verb in VERBS, f"says 'pocketlm {verb}'"
         unknown = set(re.findall(r"(?<!\S)--[a-z][a-z-]*", rest)) - options_of(verb)
-        assert not unknown, f"{page.name} gives 'pocketlm {verb}' the options {unknown}"
+        assert not unknown, f"gives 'pocketlm {verb}' the options {unknown}"
 
 
-@pytest.mark.parametrize("verb", ["run", "list", "show", "rm", "import"])
-def test_the_reference_names_every_option(verb: str) -> None:
-    text = (ROOT / "docs/reference/cli.md").read_text("utf-8")
-    missing = {o for o in options_of(verb) if o not in text and not o.startswith("--no-")}
-    assert missing <= {"--help"}
+def test_the_reference_names_every_verb_and_option() -> None:
+    given = table("docs/reference/cli.md", "verb", "does")
+    rows = {row[0].strip("`").split()[1]: row[1] for row in given}
+    assert set(rows) == set(VERBS)
+    for verb, does in rows.items():
+        under = code_of(verb) if verb in ("run", "chat") else {"--json"}
+        named = {part for code in under for part in code.split()} | set(
+            re.findall("--[a-z]+", does)
+        )
+        assert options_of(verb) - {"--help"} <= named, verb
+
+
+def test_the_reference_names_every_command_of_a_chat() -> None:
+    commands = set(Session(model=None).commands) | {"/bye"}  # type: ignore[arg-type]
+    rows = table("docs/reference/cli.md", "command", "does")
+    assert {row[0].strip("`").split()[0] for row in rows} == commands
+
+
+def test_variables_are_those_that_the_program_reads() -> None:
+    sources = [*(ROOT / "src").rglob("*.py"), *(ROOT / "native").rglob("*.cc")]
+    code = "\n".join(path.read_text("utf-8") for path in sources)
+    read = set(re.findall(r'(?:_flag|getenv|environ\.get)\("(POCKETLM_[A-Z_]+)"', code))
+    rows = table("docs/reference/cli.md", "variable", "meaning")
+    listed = set(re.findall("POCKETLM_[A-Z_]+", "".join(row[0] for row in rows)))
+    assert listed == read
+    for page in PAGES:
+        assert set(re.findall("POCKETLM_[A-Z]+", text_of(page))) <= {
+            name[: len("POCKETLM_") + len(name.split("_")[1])] for name in read
+        }
+
+
+# Python
 
 
 @each_page
-def test_python_compiles_and_names_exist(page: Path) -> None:
-    for block in PYTHON.findall(page.read_text("utf-8")):
+def test_python_names_what_is_public(page: Path) -> None:
+    for block in PYTHON.findall(text_of(page)):
         for node in ast.walk(ast.parse(block)):
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-                if node.value.id == "pocketlm":
-                    assert node.attr in pocketlm.__all__
-                elif node.value.id == "model":
-                    assert inspect.getattr_static(pocketlm.Model, node.attr)
+                assert node.value.id != "pocketlm" or node.attr in pocketlm.__all__
+
+
+@pytest.mark.parametrize(
+    "page", [p for p in PAGES if PYTHON.search(p.read_text("utf-8"))], ids=lambda page: page.stem
+)
+def test_python_runs(
+    page: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """On a tiny model in place of the one that is named; a page's blocks follow on each other."""
+    monkeypatch.setattr(tiny_file, "CONTEXT", 2048)
+    path = tiny_file.write_tiny_model(tmp_path / "tiny.gguf")
+    load = pocketlm.load
+
+    def load_tiny(ref: str, **options: Any) -> pocketlm.Model:
+        return load(path, **options | {"threads": 1})
+
+    monkeypatch.setattr(pocketlm, "load", load_tiny)
+    names: dict[str, Any] = {}
+    for block in PYTHON.findall(text_of(page)):
+        exec(compile(block, page.name, "exec"), names)
+    assert capsys.readouterr().out.strip()
+
+
+# Tables of facts
+
+
+def test_the_table_of_errors() -> None:
+    found = {}
+    for name, _, code, status in table("docs/reference/errors.md", "class", "when"):
+        found[name.split("`")[1]] = (int(code), int(status))
+    classes = [
+        c for c in vars(errors).values() if isinstance(c, type) and c.__module__ == errors.__name__
+    ]
+    assert found == {
+        c.__name__: (c.exit_code, c.http_status) for c in classes if c is not errors.PocketLMError
+    }
+
+
+def test_the_table_of_sampling_options() -> None:
+    defaults = SamplingParams()
+    words = {"none": (None, (), frozenset()), "no": (False,)}
+    rows = table("docs/reference/sampling.md", "option", "ours")
+    assert {row[0].strip("`") for row in rows} == set(OPTION_NAMES)
+    for name, ours, _ in rows:
+        if ours == "new":
+            continue
+        value = getattr(defaults, name.strip("`"))
+        assert value in words[ours] if ours in words else float(ours) == value, name
+
+
+def test_the_table_of_families() -> None:
+    rows = {row[0]: row for row in table("docs/reference/formats-and-families.md", "family")}
+    assert set(rows) == {family.name for family in FAMILIES}
+    for family in FAMILIES:
+        _, gguf, classes, _ = rows[family.name]
+        assert set(re.findall(r"`(.+?)`", gguf)) - {"llama"} == set(family.gguf) - {"llama"}
+        assert set(re.findall(r"`(.+?)`", classes)) == set(family.hf)
+
+
+def packed_bytes(type: BlockType) -> float:
+    """Bytes that 256 weights of a row take in memory, where no stream needs padding."""
+    rows, columns = 16, 512
+    data = np.zeros(rows * columns // block_elements(type) * block_bytes(type), np.uint8)
+    return _native.Weight.pack(type, rows, columns, data).nbytes / rows / (columns / 256)
+
+
+def test_the_table_of_block_types() -> None:
+    rows = table("docs/reference/formats-and-families.md", "type", "bits a weight")
+    seen = set()
+    for names, bits, read, run, packed in rows:
+        for type in (BlockType[n] for n in names.split(", ") if n in BlockType.__members__):
+            assert (read == "yes", run == "yes") == (decodable(type), type in NATIVE_TYPES), names
+            if run == "yes":
+                assert float(bits) == 8 * block_bytes(type) / block_elements(type), names
+                assert float(packed) == 8 * packed_bytes(type) / 256, names
+            seen.add(type)
+    assert {t for t in BlockType if not t.name.startswith("IQ")} == seen
+
+
+def test_the_table_of_packed_weights() -> None:
+    rows = table("docs/explanation/packed-weights.md", "type", "codes", "scales")
+    quantized = NATIVE_TYPES - {BlockType.F32, BlockType.F16, BlockType.BF16}
+    assert {row[0] for row in rows} == {type.name for type in quantized}
+    for name, _, _, in_file, packed, ratio in rows:
+        type = BlockType[name]
+        assert int(in_file) == 256 // block_elements(type) * block_bytes(type), name
+        assert int(packed) == packed_bytes(type), name
+        assert ratio == f"{int(packed) / int(in_file):.3f}", name
