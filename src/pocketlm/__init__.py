@@ -3,7 +3,7 @@
     import pocketlm
 
     with pocketlm.load("smollm2:135m") as model:
-        print(model.chat("What is the capital of France?").text)
+        print(model.chat("What is the capital of France? Answer in one sentence.").text)
 
 The names in ``__all__`` are the public interface; everything is imported at its first use, so that
 ``import pocketlm`` costs next to nothing.

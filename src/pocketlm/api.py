@@ -1,7 +1,7 @@
 """The Python interface: ``load`` a model, then chat, generate, stream, score or embed.
 
     with pocketlm.load("smollm2:135m") as model:
-        for chunk in model.stream("What is the capital of France?"):
+        for chunk in model.stream("What is the capital of France? Answer in one sentence."):
             print(chunk.text, end="")
 
 Everything the command line does with a model goes through here.

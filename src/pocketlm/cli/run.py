@@ -9,7 +9,12 @@ from typing import Annotated, Any, Literal, cast
 
 import typer
 
-from pocketlm.errors import RequestError
+from pocketlm.errors import CapacityError, RequestError
+
+OVERFLOW_HINT = (
+    "Shorten the prompt, lower --max-tokens, give a larger --context, "
+    "or choose --on-overflow stop or truncate."
+)
 
 
 def run(
@@ -86,7 +91,10 @@ def _answer(
 
     resolve(options)  # a bad option is said before a model is loaded
     with load(ref, **load_options) as model, stop_on_interrupt() as cancel:
-        chunks = model.stream(**request, **options, cancel=cancel)
+        try:
+            chunks = model.stream(**request, **options, cancel=cancel)
+        except CapacityError as error:  # the same, in the words of the command line
+            raise CapacityError(error.message, hint=OVERFLOW_HINT) from error
         completion = collect(chunks) if as_json else show(chunks)
         if as_json:
             print(json.dumps(_record(ref, model, completion), ensure_ascii=False))
