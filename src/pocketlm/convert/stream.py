@@ -1,0 +1,96 @@
+"""A model as a stream of tensors: what convert and quantize write from, whatever it lies in.
+
+A stream has GGUF's names, metadata and values, whether it comes from a GGUF file or from a Hugging
+Face folder. Nothing is read before its turn: a tensor gives its bytes when asked, and lets the
+pages that were touched go when told, so that a model of any size passes through the memory of one
+tensor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from pocketlm.errors import ModelFileError, UnsupportedError
+from pocketlm.gguf import BlockType, GGUFFile, Value, tensor_nbytes
+
+ARCHITECTURE_KEY = "general.architecture"
+FILE_TYPE_KEY = "general.file_type"
+
+
+@dataclass(frozen=True)
+class StreamTensor:
+    """One tensor to be read.
+
+    Attributes:
+        name: GGUF's.
+        type: of the bytes that ``read`` gives.
+        shape: numpy's order, slowest dimension first.
+        read: the bytes, uint8, one-dimensional and contiguous; usually a view of a mapped file.
+        release: lets the pages that were read leave memory; nothing where there are none.
+    """
+
+    name: str
+    type: BlockType
+    shape: tuple[int, ...]
+    read: Callable[[], npt.NDArray[np.uint8]]
+    release: Callable[[], None]
+
+    @property
+    def nbytes(self) -> int:
+        return tensor_nbytes(self.type, self.shape)
+
+
+@dataclass(frozen=True)
+class TensorStream:
+    """A model to be read from front to back.
+
+    Attributes:
+        path: where it comes from, for errors.
+        architecture: GGUF's name of it.
+        metadata: GGUF's, in order, complete (tokenizer included), without ``general.file_type``.
+        tensors: in the order of the file to be written.
+    """
+
+    path: Path
+    architecture: str
+    metadata: Mapping[str, Value]
+    tensors: Sequence[StreamTensor]
+
+
+@contextmanager
+def open_stream(path: Path) -> Iterator[TensorStream]:
+    """Open a GGUF file (or the first of a split set) or a Hugging Face folder, for a ``with``.
+
+    Raises:
+        NotFoundError, SourceError: it cannot be read.
+        ModelFileError: it breaks its format, or a tensor is missing.
+        UnsupportedError: an architecture, tokenizer or type that PocketLM does not convert.
+    """
+    if path.is_dir():
+        raise UnsupportedError("a folder cannot be converted", path=path)
+    with GGUFFile.open(path) as file:
+        yield gguf_stream(file)
+
+
+def gguf_stream(file: GGUFFile) -> TensorStream:
+    """The stream of an open GGUF file, in the file's order."""
+    architecture = file.metadata.get(ARCHITECTURE_KEY)
+    if not isinstance(architecture, str):
+        raise ModelFileError(f"the metadata has no {ARCHITECTURE_KEY}", path=file.path)
+    metadata = {key: value for key, value in file.metadata.items() if key != FILE_TYPE_KEY}
+    return TensorStream(file.path, architecture, metadata, [_tensor(file, n) for n in file.tensors])
+
+
+def _tensor(file: GGUFFile, name: str) -> StreamTensor:
+    info = file.tensors[name]
+
+    def read() -> npt.NDArray[np.uint8]:
+        return file.tensor_bytes(name)
+
+    return StreamTensor(name, info.type, info.shape, read, file.release_pages)
