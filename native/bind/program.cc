@@ -98,9 +98,23 @@ NumpyFloats step(Executor& e, const Array<int32_t>& tokens, const Array<int32_t>
                  const Array2<int32_t>& block_tables, const Array<int32_t>& variants, const Array<int32_t>& rows, bool hidden) {
   const Batch batch{span_of(tokens), span_of(lengths), span_of(starts), {block_tables.data(), block_tables.size()},
                     span_of(variants), span_of(rows), int64_t(block_tables.shape(1))};
-  NumpyFloats out = new_floats(rows.size(), size_t(e.program.finished() ? e.output_width(hidden) : 0));
+  NumpyFloats out = new_floats(rows.size(), size_t(e.program.has_logits() ? e.output_width(hidden) : 0));
   nb::gil_scoped_release release;
   const auto result = e.step(batch, hidden);
+  std::memcpy(out.data(), result.data(), result.size_bytes());
+  return out;
+}
+
+void set_rows(Executor& e, int buffer, const Array2<float>& values) {
+  const auto& buffers = e.program.buffers();
+  require(buffer >= 0 && size_t(buffer) < buffers.size(), "no such buffer");
+  require(int64_t(values.shape(1)) == buffers[size_t(buffer)].width, "the rows have another width than the buffer");
+  e.set_rows(buffer, {values.data(), values.size()});
+}
+
+NumpyFloats rows(const Executor& e, int buffer, int64_t count) {
+  const auto result = e.rows(buffer, count);
+  NumpyFloats out = new_floats(size_t(count), size_t(e.program.buffers()[size_t(buffer)].width));
   std::memcpy(out.data(), result.data(), result.size_bytes());
   return out;
 }
@@ -116,6 +130,7 @@ void bind_program(nb::module_& m) {
       .def("rope_table", [](Executor& e, const Array<float>& inv_freq, const OptionalFloats& inv_freq_long, float factor) {
              return e.program.rope_table(vector_of(inv_freq), vector_of(inv_freq_long), factor);
            }, nb::arg("inv_freq"), nb::arg("inv_freq_long").none(), nb::arg("attention_factor"))
+      .def("input", [](Executor& e, int buffer) { e.program.input(buffer); }, nb::arg("buffer"))
       .def("embed", [](Executor& e, int dst, const PyWeight& weight, float scale) { e.program.embed(dst, weight.matrix, scale); },
            nb::arg("dst"), nb::arg("weight"), nb::arg("scale"))
       .def("rms_norm", [](Executor& e, int dst, int src, const Array<float>& weight, float eps) {
@@ -134,6 +149,9 @@ void bind_program(nb::module_& m) {
       .def("select", [](Executor& e, int dst, int src) { e.program.select(dst, src); }, nb::arg("dst"), nb::arg("src"))
       .def("softcap", [](Executor& e, int buffer, float cap) { e.program.softcap(buffer, cap); }, nb::arg("buffer"), nb::arg("cap"))
       .def("finish", [](Executor& e, int hidden, int logits) { e.program.finish(hidden, logits); }, nb::arg("hidden"), nb::arg("logits"))
+      .def("finish_stage", [](Executor& e) { e.program.finish_stage(); })
+      .def("set_rows", &set_rows, nb::arg("buffer"), nb::arg("values"))
+      .def("rows", &rows, nb::arg("buffer"), nb::arg("count"))
       .def("requirements", &requirements, nb::arg("max_tokens"), nb::arg("max_sequences"), nb::arg("max_rows"), nb::arg("pages"),
            nb::arg("kv"))
       .def("allocate", [](Executor& e, int64_t tokens, int64_t sequences, int64_t rows, int64_t pages, std::string_view kv) {

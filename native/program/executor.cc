@@ -112,7 +112,9 @@ void Executor::check(const Batch& batch) const {
     }
   }
   require(total == tokens, "lengths do not add up to the number of tokens");
-  for (const int32_t token : batch.tokens) require(token >= 0 && token < program.vocabulary(), "a token id is out of range");
+  require(program.has_logits() || batch.rows.empty(), "a stage has no output rows");
+  if (program.vocabulary() > 0)
+    for (const int32_t token : batch.tokens) require(token >= 0 && token < program.vocabulary(), "a token id is out of range");
   for (const int32_t r : batch.rows) require(r >= 0 && r < tokens, "an output row is out of range");
 }
 
@@ -153,14 +155,29 @@ std::span<const float> Executor::step(const Batch& batch, bool hidden) {
   check(batch);
   plan(batch);
   kernels_ = &kernels();
-  size_t end = hidden ? program.hidden_ready() : program.ops().size();
+  size_t end = hidden && program.has_logits() ? program.hidden_ready() : program.ops().size();
   if (batch.rows.empty()) end = std::min(end, program.select_at());
   pool_.run([&](Worker& worker) {
     rope_angles(worker);
     for (size_t i = 0; i < end; ++i) std::visit([&](const auto& op) { run(op, worker); }, program.ops()[i]);
   });
+  if (!program.has_logits()) return {};
   const int output = hidden ? program.hidden() : program.logits();
   return {row(output, 0), batch.rows.size() * size_t(output_width(hidden))};
+}
+
+void Executor::set_rows(int buffer, std::span<const float> values) {
+  require(allocated() && !program.has_logits(), "only an allocated stage takes rows");
+  require(buffer >= 0 && size_t(buffer) < buffers_.size(), "no such buffer");
+  require(values.size_bytes() <= buffers_[size_t(buffer)].size(), "more rows than were allocated for");
+  std::copy(values.begin(), values.end(), row(buffer, 0));
+}
+
+std::span<const float> Executor::rows(int buffer, int64_t count) const {
+  require(allocated() && !program.has_logits(), "only an allocated stage gives rows");
+  require(buffer >= 0 && size_t(buffer) < buffers_.size(), "no such buffer");
+  require(count >= 0 && count <= capacity_.tokens, "more rows than were allocated for");
+  return {row(buffer, 0), size_t(count * program.buffers()[size_t(buffer)].width)};
 }
 
 // cos and sin of position * frequency in f32, as transformers computes them.

@@ -48,6 +48,10 @@ class Executor {
   std::span<const float> step(const Batch& batch, bool hidden);
   int64_t output_width(bool hidden) const;
 
+  // The rows of a buffer of a stage, one per new token: set before a step, read after it.
+  void set_rows(int buffer, std::span<const float> values);
+  std::span<const float> rows(int buffer, int64_t count) const;
+
  private:
   // Up to kAttentionTile consecutive new tokens of one sequence.
   struct Tile {

@@ -56,6 +56,13 @@ int64_t Program::write(int buffer) {
   return w;
 }
 
+void Program::input(int buffer) {
+  require(!selected_, "an input comes before select");
+  width(buffer);
+  require(!written_[size_t(buffer)], "an input is a buffer that nothing wrote before");
+  write(buffer);
+}
+
 void Program::embed(int dst, Weight weight, float scale) {
   require(!selected_, "embed comes before select");
   require(write(dst) == weight->cols, "embed: width differs from the weight's");
@@ -145,6 +152,14 @@ void Program::finish(int hidden, int logits) {
   hidden_ready_ = last_write_[size_t(hidden)] + 1;
   hidden_ = hidden;
   logits_ = logits;
+  finished_ = true;
+}
+
+void Program::finish_stage() {
+  require_open();
+  require(!selected_ && !ops_.empty(), "a stage has ops and no select");
+  select_at_ = ops_.size();
+  finished_ = true;
 }
 
 size_t Program::weight_bytes() const {

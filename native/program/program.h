@@ -1,5 +1,7 @@
 // A model's forward pass as data: a flat list of ops over float buffers [rows, width].
 //
+// A whole model embeds tokens and ends in logits; a stage of one takes buffers as inputs and ends in buffers.
+//
 // Built once from Python, one call per op, each of which checks that widths and weights agree; after that a step
 // needs no more checks of shape. Before `select` a buffer has a row for every new token of the step, after it a row
 // for every token whose logits were asked for.
@@ -103,6 +105,7 @@ class Program {
   int buffer(int64_t width);
   int rope_table(Vector inv_freq, Vector inv_freq_long, float attention_factor);
 
+  void input(int buffer);  // filled from outside before each step
   void embed(int dst, Weight weight, float scale);
   void rms_norm(int dst, int src, Vector weight, float eps);
   void linear(int src, std::vector<LinearPart> parts, bool accumulate, Quantize quantize);
@@ -113,6 +116,7 @@ class Program {
   void select(int dst, int src);
   void softcap(int buffer, float cap);
   void finish(int hidden, int logits);
+  void finish_stage();  // no select and no logits: results are read from the buffers
 
   const std::vector<Op>& ops() const { return ops_; }
   const std::vector<BufferShape>& buffers() const { return buffers_; }
@@ -120,9 +124,10 @@ class Program {
   const std::vector<AttentionOp>& layers() const { return layers_; }
   int hidden() const { return hidden_; }
   int logits() const { return logits_; }
-  size_t select_at() const { return select_at_; }      // index of the select op
+  size_t select_at() const { return select_at_; }      // index of the select op, or where a stage ends
   size_t hidden_ready() const { return hidden_ready_; }  // ops before this index compute `hidden`
-  bool finished() const { return logits_ >= 0; }
+  bool finished() const { return finished_; }
+  bool has_logits() const { return logits_ >= 0; }
   int64_t vocabulary() const { return vocabulary_; }
   size_t weight_bytes() const;
 
@@ -139,7 +144,7 @@ class Program {
   std::vector<size_t> last_write_;
   std::vector<RopeTable> ropes_;
   std::vector<AttentionOp> layers_;
-  bool selected_ = false;
+  bool selected_ = false, finished_ = false;
   size_t select_at_ = 0, hidden_ready_ = 0;
   int hidden_ = -1, logits_ = -1;
   int64_t vocabulary_ = 0;

@@ -52,6 +52,8 @@ class Executor:
         inv_freq_long: NDArray[np.float32] | None,
         attention_factor: float,
     ) -> int: ...
+    def input(self, buffer: int) -> None:
+        """A buffer that ``set_rows`` fills before each step: a stage of a model begins so."""
     def embed(self, dst: int, weight: Weight, scale: float) -> None: ...
     def rms_norm(self, dst: int, src: int, weight: NDArray[np.float32], eps: float) -> None: ...
     def linear(
@@ -88,6 +90,12 @@ class Executor:
     def select(self, dst: int, src: int) -> None: ...
     def softcap(self, buffer: int, cap: float) -> None: ...
     def finish(self, hidden: int, logits: int) -> None: ...
+    def finish_stage(self) -> None:
+        """Ends a stage: no select, no logits; ``rows`` gives what a step left in a buffer."""
+    def set_rows(self, buffer: int, values: NDArray[np.float32]) -> None:
+        """Fills a stage's buffer with [tokens, width]."""
+    def rows(self, buffer: int, count: int) -> NDArray[np.float32]:
+        """A copy of the first ``count`` rows of a stage's buffer, [count, width]."""
     def requirements(
         self, max_tokens: int, max_sequences: int, max_rows: int, pages: int, kv: str
     ) -> dict[str, int]:

@@ -23,6 +23,13 @@ Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
+class Input:
+    """dst is filled from outside: where a stage of a program begins."""
+
+    dst: str
+
+
+@dataclass(frozen=True)
 class Embed:
     """dst = scale * row of ``weight`` [vocab, width] for each token."""
 
@@ -143,7 +150,10 @@ class Finish:
     logits: str
 
 
-Op = Embed | RmsNorm | Linear | RotateHeads | Attention | Gated | Add | Select | Softcap | Finish
+Op = (
+    Input | Embed | RmsNorm | Linear | RotateHeads | Attention | Gated | Add | Select | Softcap
+    | Finish
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -186,8 +196,10 @@ class Weights(Protocol):
     def vector(self, name: str) -> Floats: ...
 
 
-def lower(program: Program, weights: Weights, executor: Executor) -> None:
+def lower(program: Program, weights: Weights, executor: Executor) -> dict[str, int]:
     """Appends the program to an empty executor, op by op, fetching weights as they are met.
+
+    Returns the executor's ids of the buffers.
 
     A matrix that two ops name is fetched once and shared. Raises what ``weights`` raises; a
     ValueError of the executor means that a family emitted a wrong program.
@@ -195,6 +207,7 @@ def lower(program: Program, weights: Weights, executor: Executor) -> None:
     lowering = _Lowering(program, weights, executor)
     for op in program.ops:
         lowering.append(op)
+    return lowering.buffers
 
 
 class _Lowering:
@@ -204,15 +217,17 @@ class _Lowering:
         self._executor = executor
         self._weights = weights
         self._packed: dict[str, Weight] = {}
-        self._buffers = {name: executor.buffer(width) for name, width in program.buffers.items()}
+        self.buffers = {name: executor.buffer(width) for name, width in program.buffers.items()}
         self._tables = {}
         for name, rope in program.ropes.items():
             short, long = frequencies(rope)
             self._tables[name] = executor.rope_table(short, long, rope.attention_factor)
 
     def append(self, op: Op) -> None:
-        buffers, executor = self._buffers, self._executor
+        buffers, executor = self.buffers, self._executor
         match op:
+            case Input():
+                executor.input(buffers[op.dst])
             case Gated():
                 executor.gated(buffers[op.dst], buffers[op.src], op.kind)
             case Add():
@@ -230,7 +245,7 @@ class _Lowering:
                 self._append_weighted(op)
 
     def _append_weighted(self, op: Embed | RmsNorm | Linear | RotateHeads) -> None:
-        buffers, executor = self._buffers, self._executor
+        buffers, executor = self.buffers, self._executor
         match op:
             case Embed():
                 executor.embed(buffers[op.dst], self._matrix(op.weight), op.scale)
@@ -251,12 +266,12 @@ class _Lowering:
             k_norm = self._weights.vector(op.norms.k)
             eps = op.norms.eps
         sizes = (op.heads, op.kv_heads, op.head_dim, op.rotary_dim)
-        qkv, table = self._buffers[op.qkv], self._tables[op.table]
+        qkv, table = self.buffers[op.qkv], self._tables[op.table]
         self._executor.rope(qkv, table, *sizes, q_norm, k_norm, eps)
 
     def _part(self, part: Part) -> tuple[Weight, int, int, Floats | None]:
         bias = None if part.bias is None else self._weights.vector(part.bias)
-        return self._matrix(part.weight), self._buffers[part.dst], part.offset, bias
+        return self._matrix(part.weight), self.buffers[part.dst], part.offset, bias
 
     def _matrix(self, name: str) -> Weight:
         if name not in self._packed:
