@@ -9,14 +9,14 @@ tensor.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from pocketlm.errors import ModelFileError, UnsupportedError
+from pocketlm.errors import ModelFileError
 from pocketlm.gguf import BlockType, GGUFFile, Value, tensor_nbytes
 
 ARCHITECTURE_KEY = "general.architecture"
@@ -73,7 +73,12 @@ def open_stream(path: Path) -> Iterator[TensorStream]:
         UnsupportedError: an architecture, tokenizer or type that PocketLM does not convert.
     """
     if path.is_dir():
-        raise UnsupportedError("a folder cannot be converted", path=path)
+        from pocketlm.convert.folder import folder_stream
+        from pocketlm.models import open_model
+
+        with closing(open_model(path)) as spec:
+            yield folder_stream(spec)
+        return
     with GGUFFile.open(path) as file:
         yield gguf_stream(file)
 

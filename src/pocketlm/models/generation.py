@@ -7,8 +7,11 @@ answer.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
+from pocketlm.gguf import Value
+from pocketlm.gguf.metadata import Int32
 from pocketlm.models.fields import Fields
 from pocketlm.models.safetensors import read_json
 
@@ -48,6 +51,25 @@ def folder_generation(folder: Path) -> dict[str, float]:
     if "do_sample" in fields and not fields.flag("do_sample", True):
         found["temperature"] = 0.0
     return _whole_top_k(found)
+
+
+def gguf_sampling(generation: Mapping[str, float]) -> dict[str, Value]:
+    """The defaults as keys of a GGUF file."""
+    return {
+        f"general.sampling.{key}": Int32(generation[name]) if name == "top_k" else generation[name]
+        for name, (key, *_) in _KNOBS.items()
+        if name in generation
+    }
+
+
+def folder_sampling(generation: Mapping[str, float]) -> dict[str, object]:
+    """The defaults as fields of a generation_config.json; a temperature of 0 is greedy there."""
+    found: dict[str, object] = {
+        key: generation[name] for name, (_, key, *_) in _KNOBS.items() if name in generation
+    }
+    if found and found.get("temperature") == 0.0:
+        return {**found, "temperature": 1.0, "do_sample": False}
+    return {**found, "do_sample": True} if found else {}
 
 
 def _whole_top_k(found: dict[str, float]) -> dict[str, float]:

@@ -1,13 +1,14 @@
 """How byte-level BPE cuts text into words, by the GGUF name of the cut (`tokenizer.ggml.pre`).
 
 The facts are in `pretokenizers.toml`; this module reads them and turns one into the parts that the
-`tokenizers` library runs. Used by `gguf_tokenizer` only: a tokenizer.json says all this itself.
+`tokenizers` library runs. Used by `gguf_tokenizer`, and the other way round by conversion: a
+tokenizer.json says all this itself, and only a GGUF file needs the name.
 """
 
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 
@@ -71,3 +72,14 @@ def pre_tokenizer(name: str) -> PreTokenizer:
             f"the pre-tokenizer '{name}' (tokenizer.ggml.pre) is not one that PocketLM knows",
             hint=f"Known: {', '.join(known_pre_tokenizers())}.",
         ) from None
+
+
+def name_of(
+    *, splits: tuple[str, ...], digits: bool, gpt2: bool, nfc: bool, ignore_merges: bool
+) -> str | None:
+    """The GGUF name of a tokenizer.json that cuts like this, None when no name means it."""
+    wanted = PreTokenizer((), splits, digits, gpt2, nfc, ignore_merges)
+    for entry in _table().values():
+        if replace(entry, names=(), add_bos=False) == wanted:
+            return entry.names[0]
+    return None

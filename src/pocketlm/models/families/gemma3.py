@@ -3,7 +3,8 @@
 Norms multiply by 1 + w in Hugging Face; GGUF keeps 1 + w already. The embedding is scaled by
 sqrt(hidden), which transformers rounds to the dtype of the weights: 33.94 becomes 34.0 in a
 bfloat16 checkpoint, and so it was in training. GGUF files do not say what they were made from;
-there the scale is not rounded, as in llama.cpp. What GGUF leaves out (the local rope base, the 27B
+there the scale is not rounded, as in llama.cpp, unless the file says so (``embedding_scale``, which
+PocketLM writes). What GGUF leaves out (the local rope base, the 27B
 model's score scale) is filled in here.
 """
 
@@ -67,7 +68,9 @@ def config_from_gguf(keys: Fields, source: TensorSource) -> ModelConfig:
         local_rope=Rope(local, config.rope.dim),
         windows=_gguf_windows(keys, config.layers, window),
         attention_scale=scale,
-        embedding_scale=float(np.sqrt(np.float32(config.hidden))),
+        embedding_scale=keys.number(
+            "embedding_scale", float(np.sqrt(np.float32(config.hidden))), low=1e-3, high=1e6
+        ),
         qk_norm=True,
         activation="gelu_tanh",
         logit_softcap=_softcap(keys, "final_logit_softcapping"),

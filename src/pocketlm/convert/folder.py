@@ -1,0 +1,135 @@
+"""A Hugging Face folder as a stream of GGUF's tensors and metadata.
+
+The folder is opened as the engine opens it, which refuses what is unknown before any weight is
+read and gives tensors under GGUF's names in the engine's values: norms as plain multipliers, BitNet
+in ternary blocks. GGUF's llama keeps rows of q and k in another order, which is all that is left
+to change.
+"""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import numpy.typing as npt
+
+from pocketlm.convert.architecture import Architecture, architecture_of
+from pocketlm.convert.card import card_metadata, read_card
+from pocketlm.convert.stream import StreamTensor, TensorStream
+from pocketlm.convert.tokenizer import tokenizer_metadata
+from pocketlm.errors import ModelFileError
+from pocketlm.gguf import BlockType, Value
+from pocketlm.models.config import ModelConfig
+from pocketlm.models.families.llama import halves_from_pairs
+from pocketlm.models.generation import gguf_sampling
+from pocketlm.models.sources import Bytes, Floats
+from pocketlm.models.spec import ModelSpec
+
+_QUANTIZATION_VERSION = 2  # of ggml's block types
+_Q_OR_K = re.compile(r"blk\.\d+\.attn_([qk])\.weight")
+
+
+def folder_stream(spec: ModelSpec) -> TensorStream:
+    """The stream of an open folder, whose files stay open as long as ``spec`` does.
+
+    Raises:
+        UnsupportedError: GGUF cannot say what the configuration or the tokenizer says.
+        ModelFileError: a file of the folder breaks its format.
+    """
+    architecture = architecture_of(spec.config, spec.path)
+    metadata: dict[str, Value] = {
+        "general.architecture": architecture.name,
+        "general.type": "model",
+        "general.name": spec.name,
+        "general.size_label": size_label(spec.parameters),
+        **card_metadata(read_card(spec.path)),
+        **gguf_sampling(spec.generation),
+        **architecture.keys,
+        **tokenizer_metadata(spec.path, spec.config.vocab, architecture.name),
+        "general.quantization_version": _QUANTIZATION_VERSION,
+    }
+    return TensorStream(spec.path, architecture.name, metadata, _tensors(spec, architecture))
+
+
+def size_label(parameters: int) -> str:
+    """Parameters as names of models have them: ``135M``, ``1.7B``."""
+    for unit, letter in ((1e9, "B"), (1e6, "M"), (1e3, "K")):
+        if parameters >= 0.9995 * unit:
+            digits = 1 if parameters < 9.95 * unit else 0
+            return f"{parameters / unit:.{digits}f}".removesuffix(".0") + letter
+    return str(parameters)
+
+
+def _tensors(spec: ModelSpec, architecture: Architecture) -> list[StreamTensor]:
+    tensors = [_given(name, values) for name, values in architecture.factors.items()]
+    maps = _row_maps(spec.config) if architecture.name == "llama" else {}
+    shapes = spec.program.shapes()
+    # the embedding first, then block by block, as readers load them
+    for name in sorted(shapes, key=_place):
+        if len(shapes[name]) == 1:
+            tensors.append(_vector(spec, name, shapes[name]))
+        else:
+            match = _Q_OR_K.fullmatch(name)
+            row_map = maps.get(match[1]) if match else None
+            tensors.append(_matrix(spec, name, shapes[name], row_map))
+    return tensors
+
+
+def _place(name: str) -> tuple[int, int]:
+    if name.startswith("token_embd"):
+        return 0, 0
+    match = re.match(r"blk\.(\d+)\.", name)
+    return (1, int(match[1])) if match else (2, 0)
+
+
+def _row_maps(config: ModelConfig) -> dict[str, npt.NDArray[np.int32]]:
+    """Row r of a file's q or k is row ``map[r]`` of the folder's: halves become pairs."""
+    return {
+        which: np.argsort(halves_from_pairs(heads, config.head_dim, config.rope.dim)).astype(
+            np.int32
+        )
+        for which, heads in (("q", config.heads), ("k", config.kv_heads))
+    }
+
+
+def _nothing() -> None:
+    """The release of a tensor that lies in no file."""
+
+
+def _as_bytes(values: Floats) -> Bytes:
+    return np.ascontiguousarray(values, dtype="<f4").reshape(-1).view(np.uint8)
+
+
+def _given(name: str, values: Floats) -> StreamTensor:
+    return StreamTensor(name, BlockType.F32, values.shape, lambda: _as_bytes(values), _nothing)
+
+
+def _vector(spec: ModelSpec, name: str, shape: tuple[int, ...]) -> StreamTensor:
+    def read() -> Bytes:
+        return _as_bytes(spec.source.vector(name))
+
+    return StreamTensor(name, BlockType.F32, shape, read, spec.source.release_pages)
+
+
+def _matrix(
+    spec: ModelSpec,
+    name: str,
+    shape: tuple[int, ...],
+    row_map: npt.NDArray[np.int32] | None,
+) -> StreamTensor:
+    source = spec.source
+    type = source.type(name)
+    if spec.config.family == "bitnet":
+        # whether blocks hold a matrix exactly is known when it has been read
+        type = source.matrix(name).type
+        source.release_pages()
+
+    def read() -> Bytes:
+        matrix = source.matrix(name)
+        if matrix.type != type:
+            raise ModelFileError(f"tensor '{name}' changed while it was read", path=spec.path)
+        if row_map is None:
+            return matrix.data
+        return matrix.data.reshape(matrix.rows, -1)[row_map].reshape(-1)
+
+    return StreamTensor(name, type, shape, read, source.release_pages)
