@@ -2,6 +2,7 @@
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/vector.h>
 
+#include <stdexcept>
 #include <vector>
 
 #include "bind/bind.h"
@@ -34,6 +35,29 @@ Doubles row_logprobs(const Array2<float>& logits, const Array<int32_t>& targets)
     target_logprobs({logits.data(), logits.size()}, logits.shape(1), span_of(targets), *result);
   }
   return {result->data(), {result->size()}, owner};
+}
+
+// (kl, reference log-probability, candidate log-probability, same top token), each (rows,)
+nb::tuple divergences(const Array2<float>& reference, const Array2<float>& candidate,
+                      const Array<int32_t>& targets) {
+  if (candidate.shape(0) != reference.shape(0) || candidate.shape(1) != reference.shape(1))
+    throw std::invalid_argument("reference and candidate differ in shape");
+  std::vector<RowDivergence> rows(targets.size());
+  {
+    nb::gil_scoped_release release;
+    divergence_rows({reference.data(), reference.size()}, {candidate.data(), candidate.size()},
+                    reference.shape(1), span_of(targets), rows);
+  }
+  auto column = [&](auto value) {
+    auto* values = new std::vector<double>();
+    nb::capsule owner(values, [](void* p) noexcept { delete static_cast<std::vector<double>*>(p); });
+    for (const RowDivergence& row : rows) values->push_back(value(row));
+    return Doubles(values->data(), {values->size()}, owner);
+  };
+  return nb::make_tuple(column([](const RowDivergence& row) { return row.kl; }),
+                        column([](const RowDivergence& row) { return row.reference_logprob; }),
+                        column([](const RowDivergence& row) { return row.candidate_logprob; }),
+                        column([](const RowDivergence& row) { return row.same_top ? 1.0 : 0.0; }));
 }
 
 }  // namespace
@@ -74,6 +98,8 @@ void bind_sampling(nb::module_& m) {
           [](Sampler& self, int32_t id) { self.observe({&id, 1}, true); }, "id"_a)
       .def("sample", &sample, "logits"_a.noconvert(), "index"_a);
   m.def("target_logprobs", &row_logprobs, "logits"_a.noconvert(), "targets"_a.noconvert());
+  m.def("divergence_rows", &divergences, "reference"_a.noconvert(), "candidate"_a.noconvert(),
+        "targets"_a.noconvert());
 }
 
 }  // namespace pocketlm

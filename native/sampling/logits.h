@@ -40,6 +40,19 @@ double exp_weights(std::span<const float> logits, float max, float inverse_tempe
 // logit - max. (Added to max it would be lost where logits are huge.)
 double log_normalizer(std::span<const float> logits, float max);
 
+// How one row of logits differs from another over the same vocabulary, for one token that came next.
+struct RowDivergence {
+  double kl;                  // KL(softmax(reference) || softmax(candidate)), nats; not below 0
+  double reference_logprob;   // of the token that came next
+  double candidate_logprob;
+  bool same_top;              // whether the likeliest tokens are the same; of equal ones the lowest id
+};
+
+// Both rows finite, of the same length; target is an index into them. Exponentials have single
+// precision, sums are in double: the error of kl is about 1e-7, and equal rows give exactly 0.
+RowDivergence row_divergence(std::span<const float> reference, std::span<const float> candidate,
+                             size_t target, float reference_max, float candidate_max);
+
 // The best `count` of them (fewer where others are -inf), best first. Cost: one pass and a partial
 // selection, no full sort.
 void best_candidates(std::span<const float> logits, size_t count, std::vector<Candidate>& best);

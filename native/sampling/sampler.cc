@@ -161,4 +161,18 @@ void target_logprobs(std::span<const float> logits, size_t vocab, std::span<cons
   }
 }
 
+void divergence_rows(std::span<const float> reference, std::span<const float> candidate, size_t vocab,
+                     std::span<const int32_t> targets, std::span<RowDivergence> result) {
+  require(reference.size() == vocab * targets.size() && candidate.size() == reference.size() &&
+              result.size() == targets.size(),
+          "reference, candidate, targets and result differ in their number of rows");
+  for (size_t row = 0; row < targets.size(); ++row) {
+    const int32_t target = targets[row];
+    require(target >= 0 && static_cast<size_t>(target) < vocab, "a target is outside the vocabulary");
+    const auto r = reference.subspan(row * vocab, vocab), c = candidate.subspan(row * vocab, vocab);
+    const float reference_max = checked_scan(r).max, candidate_max = checked_scan(c).max;
+    result[row] = row_divergence(r, c, static_cast<size_t>(target), reference_max, candidate_max);
+  }
+}
+
 }  // namespace pocketlm

@@ -95,4 +95,9 @@ class Sampler {
 void target_logprobs(std::span<const float> logits, size_t vocab, std::span<const int32_t> targets,
                      std::span<double> result);
 
+// row_divergence of every row of reference and candidate, both (rows, vocab), at its target.
+// Throws as target_logprobs does.
+void divergence_rows(std::span<const float> reference, std::span<const float> candidate, size_t vocab,
+                     std::span<const int32_t> targets, std::span<RowDivergence> result);
+
 }  // namespace pocketlm

@@ -155,3 +155,14 @@ class Sampler:
 
 def target_logprobs(logits: NDArray[np.float32], targets: NDArray[np.int32]) -> NDArray[np.float64]:
     """log softmax of each row of ``logits`` [rows, vocab] at its target. Raises ValueError."""
+
+def divergence_rows(
+    reference: NDArray[np.float32], candidate: NDArray[np.float32], targets: NDArray[np.int32]
+) -> tuple[
+    NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]
+]:
+    """Row by row of two logits [rows, vocab]: how the candidate differs from the reference.
+
+    KL(reference || candidate) in nats; log softmax at the target of the reference, of the
+    candidate; 1 where both have the same likeliest token, else 0. Raises ValueError.
+    """
