@@ -37,6 +37,7 @@ inline NumpyFloats new_floats(size_t count) {
 
 void bind_formats(nb::module_& m);
 void bind_program(nb::module_& m);
+void bind_quantize(nb::module_& m);
 void bind_sampling(nb::module_& m);
 
 }  // namespace pocketlm

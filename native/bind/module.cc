@@ -56,5 +56,6 @@ NB_MODULE(_native, m) {
         "Gives memory that was freed back to the system where the C library keeps it.");
   bind_formats(m);
   bind_program(m);
+  bind_quantize(m);
   bind_sampling(m);
 }

@@ -22,6 +22,24 @@ def read_strings(buffer: NDArray[np.uint8], offset: int, count: int) -> tuple[li
     Raises ModelFileError when they do not fit the buffer or are not UTF-8.
     """
 
+def quantize(
+    source_type: int,
+    data: NDArray[np.uint8],
+    rows: int,
+    cols: int,
+    type: int,
+    method: str,
+    importance: NDArray[np.float32] | None,
+    threads: int,
+) -> NDArray[np.uint8]:
+    """The blocks of ``type`` for the [rows, cols] weights that ``data`` holds as ``source_type``.
+
+    ``method`` is "nearest" (the reference rounding of ggml) or "search" (least squared error,
+    weighted by ``importance`` [cols] where given). The bytes depend neither on the threads nor on
+    the instruction set. Raises ValueError naming row and column for a weight that is not finite
+    or too large for the type.
+    """
+
 class Weight:
     """A matrix [rows, cols] packed for the kernels."""
 
