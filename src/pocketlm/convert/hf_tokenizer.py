@@ -1,0 +1,160 @@
+"""A GGUF file's tokenizer as the files of a Hugging Face folder.
+
+tokenizer.json is what ``text.gguf_tokenizer`` builds for the engine, completed with what only
+transformers needs: the decoder, and what is put around a text. A SentencePiece vocabulary also
+gets its tokenizer.model, which keeps the scores.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from tokenizers import decoders, processors
+
+from pocketlm.convert.pieces import Piece, encode_pieces
+from pocketlm.models.generation import folder_sampling
+from pocketlm.text.gguf_fields import GGUFVocabulary, TokenType, read_vocabulary
+from pocketlm.text.gguf_tokenizer import tokenizer_parts
+from pocketlm.text.parts import TokenizerParts
+
+_SPACE = "\u2581"
+
+Json = dict[str, object]
+
+
+def tokenizer_files(
+    metadata: Mapping[str, object],
+    architecture: str,
+    templates: Mapping[str, str],
+    generation: Mapping[str, float],
+    context: int,
+) -> dict[str, bytes]:
+    """The folder's tokenizer and generation files, by name.
+
+    Args:
+        metadata: of the GGUF file.
+        architecture: ``general.architecture``.
+        templates: chat templates by name.
+        generation: sampling defaults.
+        context: positions of the model.
+
+    Raises:
+        ModelFileError, UnsupportedError: the tokenizer cannot be read.
+    """
+    vocabulary = read_vocabulary(metadata)
+    parts = tokenizer_parts(metadata, architecture)
+    files = {
+        "tokenizer.json": _json(_tokenizer(vocabulary, parts)),
+        "tokenizer_config.json": _json(_config(vocabulary, parts, templates, context)),
+        "generation_config.json": _json(_generation(parts, generation)),
+    }
+    if vocabulary.scores is not None and parts.vocabulary.spelling == "sentencepiece":
+        files["tokenizer.model"] = _pieces(vocabulary, parts)
+    return files
+
+
+def token_ids(parts: TokenizerParts) -> Json:
+    """The named ids, for config.json and generation_config.json."""
+    ends = sorted(parts.eos_ids - {parts.eos_id})
+    if parts.eos_id is not None:
+        ends.insert(0, parts.eos_id)
+    named = {
+        "bos_token_id": parts.bos_id,
+        "eos_token_id": ends[0] if len(ends) == 1 else ends or None,
+        "pad_token_id": parts.padding_id,
+    }
+    return {name: value for name, value in named.items() if value is not None}
+
+
+def _json(value: Json) -> bytes:
+    return json.dumps(value, indent=2, ensure_ascii=False).encode()
+
+
+def _unused(vocabulary: GGUFVocabulary) -> set[str]:
+    """Tokens that only fill the embedding's rows: no tokenizer.json has them."""
+    types = vocabulary.types or []
+    return {
+        vocabulary.tokens[i]
+        for i, kind in enumerate(types)
+        if kind == TokenType.UNUSED and vocabulary.tokens[i] == f"[PAD{i}]"
+    } | {token for token in vocabulary.tokens if token.startswith("\ufdd0")}
+
+
+def _tokenizer(vocabulary: GGUFVocabulary, parts: TokenizerParts) -> Json:
+    backend = parts.backend
+    if parts.vocabulary.spelling == "byte_level":
+        backend.decoder = decoders.ByteLevel()
+    else:
+        steps = [decoders.Replace(_SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
+        if parts.vocabulary.strip_space:
+            steps.append(decoders.Strip(" ", 1, 0))
+        backend.decoder = decoders.Sequence(steps)
+    around = _around(parts)
+    if around is not None:
+        backend.post_processor = around
+    content: Json = json.loads(backend.to_str())
+    model = content["model"]
+    assert isinstance(model, dict)
+    for token in _unused(vocabulary):
+        model["vocab"].pop(token, None)
+    if vocabulary.merges is not None:
+        model["merges"] = [line.split(" ", 1) for line in vocabulary.merges]
+    return content
+
+
+def _around(parts: TokenizerParts) -> processors.TemplateProcessing | None:
+    if not parts.prefix and not parts.suffix:
+        return None
+    tokens = parts.vocabulary.tokens
+    special = [(tokens[i], i) for i in {*parts.prefix, *parts.suffix}]
+    before, after = ([tokens[i] for i in ids] for ids in (parts.prefix, parts.suffix))
+    return processors.TemplateProcessing(
+        single=[*before, "$A", *after],
+        pair=[*before, "$A", *after, *(f"{t}:1" for t in before), "$B:1"]
+        + [f"{t}:1" for t in after],
+        special_tokens=special,
+    )
+
+
+def _config(
+    vocabulary: GGUFVocabulary, parts: TokenizerParts, templates: Mapping[str, str], context: int
+) -> Json:
+    tokens = parts.vocabulary.tokens
+    config: Json = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "clean_up_tokenization_spaces": False,
+        "model_max_length": context,
+        "add_bos_token": bool(parts.prefix),
+        "add_eos_token": bool(parts.suffix),
+    }
+    for name, token_id in (
+        ("bos_token", parts.bos_id),
+        ("eos_token", parts.eos_id),
+        ("unk_token", parts.unknown_id),
+        ("pad_token", parts.padding_id),
+    ):
+        if token_id is not None:
+            config[name] = tokens[token_id]
+    if set(templates) == {"default"}:
+        config["chat_template"] = templates["default"]
+    elif templates:
+        config["chat_template"] = [
+            {"name": name, "template": source} for name, source in templates.items()
+        ]
+    return config
+
+
+def _generation(parts: TokenizerParts, generation: Mapping[str, float]) -> Json:
+    return {**token_ids(parts), **folder_sampling(generation)}
+
+
+def _pieces(vocabulary: GGUFVocabulary, parts: TokenizerParts) -> bytes:
+    assert vocabulary.scores is not None
+    types = vocabulary.types or [int(TokenType.NORMAL)] * len(vocabulary.tokens)
+    pieces = [
+        Piece(text, score, kind or int(TokenType.NORMAL))
+        for text, score, kind in zip(parts.vocabulary.tokens, vocabulary.scores, types, strict=True)
+    ]
+    ids = (parts.unknown_id, parts.bos_id, parts.eos_id, parts.padding_id)
+    return encode_pieces(pieces, ids=ids, prefix=parts.vocabulary.strip_space)
