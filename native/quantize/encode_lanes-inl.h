@@ -92,6 +92,13 @@ POCKETLM_LANES void store_codes(uint8_t* p, Ints codes) {
   std::memcpy(p, &bytes, sizeof(bytes));
 }
 
+POCKETLM_LANES Ints load_codes(const uint8_t* p) {
+  typedef uint8_t Bytes __attribute__((vector_size(kWidth)));
+  Bytes bytes;
+  std::memcpy(&bytes, p, sizeof(bytes));
+  return __builtin_convertvector(bytes, Ints);
+}
+
 // f16 from and to f32, bit exact for finite numbers (base/float16.h has the same; inline functions of shared headers must
 // not be emitted here). A result with all exponent bits set is one that f16 cannot hold.
 POCKETLM_LANES Floats from_halves(Ints h) {

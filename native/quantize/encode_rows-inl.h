@@ -3,7 +3,7 @@
 
 #include "formats/decode.h"
 #include "quantize/encode_blocks-inl.h"
-#include "quantize/encode_nearest-inl.h"
+#include "quantize/encode_super-inl.h"
 #include "quantize/encode_table.h"
 
 namespace pocketlm {
@@ -128,6 +128,33 @@ int64_t encode_groups(const float* x, const float* w, int64_t blocks, std::byte*
     for (int64_t i = 0; i < groups; ++i)
       if (!write_block<Block>(flat + i * N, scales, int(i), out + size_t(at + i) * sizeof(Block)) && beyond < 0)
         beyond = at + i;
+  }
+  return beyond;
+}
+
+// --- super-blocks ------------------------------------------------------------------------------------------------------------
+
+template <class Encoder>
+int64_t encode_supers(const float* x, const float* w, int64_t blocks, std::byte* out) {
+  using Block = typename Encoder::Block;
+  constexpr int kAtOnce = kLanes / Encoder::kGroups;  // super-blocks of a tile
+  Tile<Encoder::kGroup> tile;
+  Codes<Encoder::kGroup> codes;
+  SuperScales supers[kAtOnce];
+  alignas(64) uint8_t flat[kLanes * Encoder::kGroup];
+  int64_t beyond = -1;
+  for (int64_t at = 0; at < blocks; at += kAtOnce) {
+    const int64_t count = blocks - at < kAtOnce ? blocks - at : kAtOnce;
+    transpose(x + at * 256, count * Encoder::kGroups, tile.x);
+    if (Encoder::kWeighted) transpose(w + at * 256, count * Encoder::kGroups, tile.w);
+    Encoder::encode(tile, codes, supers);
+    transpose(codes, flat);
+    for (int64_t i = 0; i < count; ++i) {
+      Block block;
+      pack(flat + i * 256, supers[i], block);
+      std::memcpy(out + size_t(at + i) * sizeof(Block), &block, sizeof(block));
+      if ((is_beyond_half(supers[i].d) || is_beyond_half(supers[i].dmin)) && beyond < 0) beyond = at + i;
+    }
   }
   return beyond;
 }

@@ -15,7 +15,7 @@ struct BlockEncoder {
   EncodeBlocks nearest, search;
 };
 
-inline constexpr int kBlockEncoders = 8;
+inline constexpr int kBlockEncoders = 15;
 
 struct Encoders {
   const char* name;  // of the instruction set
