@@ -1,4 +1,4 @@
-"""A model for ``run`` and ``chat``: pulled first where it is not in the store, with progress."""
+"""A model for ``run``, ``chat`` and ``eval``: pulled first where it is not in the store."""
 
 from __future__ import annotations
 
@@ -14,6 +14,16 @@ def load(ref: str, **options: Any) -> Model:
     """``pocketlm.load`` with progress on stderr; options as there."""
     import pocketlm
     from pocketlm.cli.output import progress
+
+    fetch(ref)
+    with progress() as report:
+        return pocketlm.load(ref, progress=report, **options)
+
+
+def fetch(ref: str) -> None:
+    """Pulls a model that is not here but can be pulled, with progress on stderr."""
+    import pocketlm
+    from pocketlm.cli.output import progress
     from pocketlm.store import Store, parse
 
     store = Store()
@@ -25,8 +35,6 @@ def load(ref: str, **options: Any) -> Model:
         print(f"pocketlm: {ref} is not in the store, so it is pulled now", file=sys.stderr)
         with progress() as report:
             store.pull(ref, report)
-    with progress() as report:
-        return pocketlm.load(ref, progress=report, **options)
 
 
 def _can_be_pulled(ref: Ref) -> bool:

@@ -7,6 +7,7 @@ probability is cut off.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ from pocketlm._native import divergence_rows
 from pocketlm.backends import Backend, Floats, Ints
 from pocketlm.errors import RequestError
 from pocketlm.evaluate.clusters import clustered_mean
+from pocketlm.evaluate.perplexity import Perplexity
 from pocketlm.evaluate.windows import Window
 from pocketlm.progress import Progress, ProgressCallback, silent
 
@@ -59,6 +61,18 @@ class Divergence:
     log_perplexity_ratio_standard_error: float | None
     tokens: int
     sequences: int
+
+    def own_perplexity(self) -> Perplexity:
+        """The candidate's, as ``perplexity`` would have measured it."""
+        error = self.perplexity_standard_error
+        return Perplexity(
+            perplexity=self.perplexity,
+            standard_error=error,
+            nll=math.log(self.perplexity),
+            nll_standard_error=None if error is None else error / self.perplexity,
+            tokens=self.tokens,
+            sequences=self.sequences,
+        )
 
 
 class DivergenceMeter:

@@ -1,0 +1,223 @@
+"""One evaluation, from names and files to numbers: what ``pocketlm eval`` and Python call.
+
+Everything that can be refused is refused before any weights are packed: options, files, a text that
+is too short, vocabularies that differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from pocketlm.backends import NativeBackend
+from pocketlm.engine.build import KvType, choose_context
+from pocketlm.errors import RequestError
+from pocketlm.evaluate.divergence import Divergence, divergence, require_same_vocabulary
+from pocketlm.evaluate.perplexity import Perplexity, perplexity
+from pocketlm.evaluate.questions import Question, read_questions
+from pocketlm.evaluate.tasks import (
+    Choice,
+    Flips,
+    TaskScore,
+    answer,
+    encode_choices,
+    longest,
+)
+from pocketlm.evaluate.texts import read_utf8
+from pocketlm.evaluate.windows import Window, plan
+from pocketlm.models import ModelSpec, open_model
+from pocketlm.progress import ProgressCallback, silent
+from pocketlm.store import Store
+from pocketlm.text import Tokenizer
+
+DEFAULT_CONTEXT = 512
+Encoded = Sequence[Sequence[Choice]]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was measured; parts that were not asked for are None.
+
+    Attributes:
+        model, reference: their names, as the store or the caller calls them.
+        context, stride: of the windows that the text was read in.
+        perplexity: of the model on the text.
+        divergence: of the model from the reference on the text.
+        task, reference_task: scores of the model and of the reference.
+        flips: questions on which they differ.
+    """
+
+    model: str
+    reference: str | None
+    context: int
+    stride: int | None
+    perplexity: Perplexity | None = None
+    divergence: Divergence | None = None
+    task: TaskScore | None = None
+    reference_task: TaskScore | None = None
+    flips: Flips | None = None
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """A model that is opened but not yet packed."""
+
+    name: str
+    spec: ModelSpec
+    tokenizer: Tokenizer
+
+
+def evaluate(
+    ref: str | Path,
+    *,
+    text: str | Path | None = None,
+    reference: str | Path | None = None,
+    task: Path | Sequence[Question] | None = None,
+    context: int = DEFAULT_CONTEXT,
+    stride: int | None = None,
+    max_tokens: int | None = None,
+    threads: int | None = None,
+    kv: KvType = "f16",
+    progress: ProgressCallback = silent,
+) -> Evaluation:
+    """Perplexity on a text, divergence from a reference, accuracy on multiple-choice questions.
+
+    Args:
+        ref: the model, as ``pocketlm.load`` takes it.
+        text: a text, or the path of a UTF-8 file (one newline at its end is dropped).
+        reference: the model to compare with, usually the same before it was quantized.
+        task: a JSONL file of questions (``questions``), or questions.
+        context: tokens of a window of the text.
+        stride: None counts the second half of consecutive windows, a number overlaps them: see
+            ``windows``.
+        max_tokens: reads no more of the text.
+        threads, kv: as ``pocketlm.load``; both models get the same.
+
+    Raises RequestError for a text that is too short, a bad question or models that cannot be
+    compared, NotFoundError for a model or file that is not there, CapacityError where the models do
+    not fit into memory.
+    """
+    if text is None and task is None:
+        raise RequestError("there is nothing to measure: give a text or a task")
+    if max_tokens is not None and max_tokens < 1:
+        raise RequestError(f"max_tokens is {max_tokens}, expected at least 1")
+    words = None if text is None else _words(text)
+    questions = read_questions(task) if isinstance(task, Path) else list(task or ())
+    with ExitStack() as stack:
+        subjects = [_open(name, stack) for name in (ref, reference) if name is not None]
+        _require_comparable(subjects)
+        windows: list[Window] = []
+        if words is not None:
+            windows = _windows(words, subjects, context, stride, max_tokens)
+        encoded = [[encode_choices(s.tokenizer, q) for q in questions] for s in subjects]
+        positions = [_positions(s, windows, e) for s, e in zip(subjects, encoded, strict=True)]
+        backends = [
+            _pack(subject, count, threads, kv, progress, stack)
+            for subject, count in zip(subjects, positions, strict=True)
+        ]
+        own, diverged = _read_text(backends, windows, progress)
+        right = [question.answer for question in questions]
+        answers = [
+            answer(backend, choices, right, task=f"questions to {subject.name}", progress=progress)
+            for backend, choices, subject in zip(backends, encoded, subjects, strict=True)
+            if questions
+        ]
+    scores = [each.score() for each in answers]
+    return Evaluation(
+        model=subjects[0].name,
+        reference=subjects[1].name if len(subjects) > 1 else None,
+        context=context,
+        stride=stride,
+        perplexity=own,
+        divergence=diverged,
+        task=scores[0] if scores else None,
+        reference_task=scores[1] if len(scores) > 1 else None,
+        flips=answers[0].flips_from(answers[1]) if len(answers) > 1 else None,
+    )
+
+
+def _read_text(
+    backends: Sequence[NativeBackend], windows: Sequence[Window], progress: ProgressCallback
+) -> tuple[Perplexity | None, Divergence | None]:
+    if not windows:
+        return None, None
+    if len(backends) == 1:
+        return perplexity(backends[0], windows, progress=progress), None
+    found = divergence(backends[1], backends[0], windows, progress=progress)
+    return found.own_perplexity(), found
+
+
+def _words(text: str | Path) -> str:
+    return read_utf8(text).removesuffix("\n") if isinstance(text, Path) else text
+
+
+def _open(ref: str | Path, stack: ExitStack) -> _Subject:
+    path, name = ref, None
+    if isinstance(ref, str):
+        model = Store().resolve(ref)
+        path, name = model.path, model.name
+    spec = open_model(Path(path))
+    stack.callback(spec.close)
+    source = spec.tokenizer_source
+    if isinstance(source, Path):
+        tokenizer = Tokenizer.from_folder(source)
+    else:
+        tokenizer = Tokenizer.from_gguf(source, spec.architecture)
+    return _Subject(name or spec.name, spec, tokenizer)
+
+
+def _require_comparable(subjects: Sequence[_Subject]) -> None:
+    if len(subjects) > 1:
+        own, other = subjects
+        require_same_vocabulary(other.spec.config.vocab, own.spec.config.vocab)
+
+
+def _windows(
+    words: str,
+    subjects: Sequence[_Subject],
+    context: int,
+    stride: int | None,
+    max_tokens: int | None,
+) -> list[Window]:
+    """Raises RequestError where two models' tokenizers read the text differently."""
+    found = []
+    for subject in subjects:
+        choose_context(context, subject.spec.config.context)
+        tokenizer = subject.tokenizer
+        found.append((_bos(tokenizer), tokenizer.encode(words)))
+    if len(found) > 1 and found[0] != found[1]:
+        raise RequestError(
+            f"{subjects[0].name} and {subjects[1].name} make different tokens of this text: "
+            "their logits cannot be compared",
+            hint="A reference is the same model before it was quantized.",
+        )
+    bos, tokens = found[0]
+    return plan(tokens[:max_tokens], context, bos=bos, stride=stride)
+
+
+def _bos(tokenizer: Tokenizer) -> int | None:
+    return tokenizer.bos_id if tokenizer.adds_bos else None
+
+
+def _positions(subject: _Subject, windows: Sequence[Window], choices: Encoded) -> int:
+    """The context that is needed; questions that exceed the model's own are cut to it."""
+    of_text = max((len(window.tokens) for window in windows), default=1)
+    of_task = min(longest(choices), subject.spec.config.context) if choices else 1
+    return max(of_text, of_task)
+
+
+def _pack(
+    subject: _Subject,
+    positions: int,
+    threads: int | None,
+    kv: KvType,
+    progress: ProgressCallback,
+    stack: ExitStack,
+) -> NativeBackend:
+    backend = NativeBackend(
+        subject.spec, context=positions, threads=threads, kv=kv, progress=progress
+    )
+    subject.spec.close()
+    return stack.enter_context(backend)
