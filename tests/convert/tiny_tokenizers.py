@@ -46,10 +46,17 @@ def _built(known: list[str], words: tuple[str, ...]) -> list[tuple[str, str]]:
     return merges
 
 
-def byte_level(pre: str = "llama-bpe", *, bos: bool = False) -> Tokenizer:
-    """Byte-level BPE, cut as GGUF's ``pre`` says; 3 control tokens first, one user's last."""
+def byte_level(pre: str = "llama-bpe", *, bos: bool = False, ascii_only: bool = False) -> Tokenizer:
+    """Byte-level BPE, cut as GGUF's ``pre`` says; 3 control tokens first, one user's last.
+
+    With ``ascii_only`` it has fewer than 160 tokens and drops what it has no letter for.
+    """
     cut = pre_tokenizer(pre)
-    known = [*CONTROL, *byte_alphabet()]
+    letters = [c for c, byte in byte_alphabet().items() if byte < 0x7F or not ascii_only]
+    known = [
+        *CONTROL,
+        *(c for c in letters if c.isascii() or c in "\u0120\u010a" or not ascii_only),
+    ]
     merges = _built(known, (*_WORDS, "\u0120the", "\u0120an", "\u010a\u010a"))
     vocab = {token: i for i, token in enumerate(known)}
     tokenizer = Tokenizer(models.BPE(vocab, merges, ignore_merges=cut.ignore_merges))

@@ -115,7 +115,7 @@ def _gemma(config: ModelConfig) -> Json:
     return {
         "attn_logit_softcapping": None,
         "final_logit_softcapping": config.logit_softcap,
-        "query_pre_attn_scalar": round(config.attention_scale**-2, 4),
+        "query_pre_attn_scalar": round(config.attention_scale**-2),
         "rope_local_base_freq": plain(config.local_rope.theta),
     }
 

@@ -117,10 +117,10 @@ def _folder_errors(path: Path) -> Iterator[None]:
 
 
 def _most(spec: ModelSpec) -> BlockType:
-    """The type of most weights; F16 where that is no float type."""
+    """The type of most weights that are not packed; F16 where that is no float type."""
     counts: Counter[BlockType] = Counter()
     for name, shape in spec.program.shapes().items():
-        if len(shape) > 1:
+        if len(shape) > 1 and not (spec.config.family == "bitnet" and is_bit_linear(name)):
             counts[spec.source.type(name)] += math.prod(shape)
     most = counts.most_common(1)[0][0]
     return most if most in _DTYPES else BlockType.F16
@@ -132,7 +132,9 @@ def _write(
     metadata = spec.tokenizer_source
     assert isinstance(metadata, Mapping)
     parts = tokenizer_parts(metadata, spec.architecture)
-    config = hf_config(spec.config, _DTYPES[type][1], spec.path) | token_ids(parts)
+    # said, since the classes' own defaults may lie outside the vocabulary
+    no_ids = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"))
+    config = hf_config(spec.config, _DTYPES[type][1], spec.path) | no_ids | token_ids(parts)
     files = tokenizer_files(
         metadata, spec.architecture, spec.chat_templates, spec.generation, spec.config.context
     )
