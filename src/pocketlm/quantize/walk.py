@@ -9,6 +9,7 @@ replaced by its quantized form before the text goes on. One stage's weights are 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -82,14 +83,16 @@ def _without_select(program: Program) -> list[Op]:
     select = next(op for op in program.ops if isinstance(op, Select))
 
     def renamed(op: Op) -> Op:
-        changed = {
+        changed: dict[str, Any] = {
             field: select.src
             for field in ("src", "dst", "hidden")
             if getattr(op, field, None) == select.dst
         }
         if isinstance(op, Linear):
-            parts = (replace(p, dst=select.src) if p.dst == select.dst else p for p in op.parts)
-            return replace(op, parts=tuple(parts), **changed)
+            changed["parts"] = tuple(
+                replace(part, dst=select.src) if part.dst == select.dst else part
+                for part in op.parts
+            )
         return replace(op, **changed)
 
     return [renamed(op) for op in program.ops if not isinstance(op, Select)]
