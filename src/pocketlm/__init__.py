@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         SourceError,
         UnsupportedError,
     )
+    from pocketlm.evaluate.evaluation import Evaluation, evaluate
 
 __version__ = "0.1.0"
 
@@ -38,6 +39,7 @@ __all__ = [
     "CapacityError",
     "Chunk",
     "Completion",
+    "Evaluation",
     "IntegrityError",
     "Model",
     "ModelFileError",
@@ -50,12 +52,16 @@ __all__ = [
     "TokenLogprobs",
     "UnsupportedError",
     "__version__",
+    "evaluate",
     "load",
 ]
 
+# Packages that can be called: see ``callable_package``.
+_PACKAGES = {"evaluate"}
 _HOMES = {
     "Chunk": "pocketlm.engine.answer",
     "Completion": "pocketlm.engine.answer",
+    "Evaluation": "pocketlm.evaluate.evaluation",
     "Model": "pocketlm.api",
     "SamplingOptions": "pocketlm.engine.sampling",
     "Stats": "pocketlm.engine.answer",
@@ -67,6 +73,8 @@ _HOMES = {
 def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module 'pocketlm' has no attribute {name!r}")
+    if name in _PACKAGES:
+        return importlib.import_module(f"pocketlm.{name}")
     value = getattr(importlib.import_module(_HOMES.get(name, "pocketlm.errors")), name)
     globals()[name] = value
     return value
