@@ -52,11 +52,8 @@ def byte_level(pre: str = "llama-bpe", *, bos: bool = False, ascii_only: bool = 
     With ``ascii_only`` it has fewer than 160 tokens and drops what it has no letter for.
     """
     cut = pre_tokenizer(pre)
-    letters = [c for c, byte in byte_alphabet().items() if byte < 0x7F or not ascii_only]
-    known = [
-        *CONTROL,
-        *(c for c in letters if c.isascii() or c in "\u0120\u010a" or not ascii_only),
-    ]
+    letters = [c for c in byte_alphabet() if not ascii_only or c.isascii() or c in "\u0120\u010a"]
+    known = [*CONTROL, *letters]
     merges = _built(known, (*_WORDS, "\u0120the", "\u0120an", "\u010a\u010a"))
     vocab = {token: i for i, token in enumerate(known)}
     tokenizer = Tokenizer(models.BPE(vocab, merges, ignore_merges=cut.ignore_merges))

@@ -1,4 +1,4 @@
-"""Conversion against transformers and llama.cpp: tiny random models of every family, there and back.
+"""Conversion against transformers and llama.cpp: tiny models of every family, there and back.
 
 Bounds, for logits of standard deviation about 1. Ours on the converted file against transformers:
 the contract's 2e-4. llama.cpp with a float32 cache against transformers: 1e-4, float32 arithmetic
@@ -25,11 +25,14 @@ from convert.tiny_tokenizers import (
     write_tokenizer,
 )
 from pocketlm.convert import open_stream
+from pocketlm.convert.hf_tokenizer import tokenizer_files
 from pocketlm.convert.to_folder import write_folder
+from pocketlm.convert.tokenizer import tokenizer_metadata
 from pocketlm.errors import UnsupportedError
-from pocketlm.gguf import BlockType, GGUFFile, TensorData, write_gguf
+from pocketlm.gguf import BlockType, GGUFFile, TensorData, dequantize, write_gguf
 from pocketlm.models import open_model
 from pocketlm.text import Tokenizer
+from pocketlm.text.template_sources import gguf_templates
 
 from .bitnet import write_online, write_packed
 from .conftest import run_native
@@ -211,8 +214,6 @@ def test_bitnet_computes_what_its_folder_computes(form: str, tmp_path: Path) -> 
 def test_tokenizers_agree_after_conversion(
     architecture: str, make: Callable[[], Any], tmp_path: Path
 ) -> None:
-    from pocketlm.convert.tokenizer import tokenizer_metadata
-
     write_tokenizer(tmp_path / "hf", make(), chat_template=CHATML)
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "hf")
     metadata = tokenizer_metadata(tmp_path / "hf", VOCABULARY, architecture)
@@ -238,67 +239,56 @@ def test_llamacpp_reads_the_tokenizer(tmp_path: Path) -> None:
                 assert llamacpp.tokenize(text) == ours.encode(text, add_special=True), (name, text)
 
 
-# What real files must keep on the way to a folder and back; the rest names the file, or is added.
-KEPT = (
-    "general.license",
-    "general.languages",
-    "general.tags",
-    "tokenizer.ggml.model",
-    "tokenizer.ggml.pre",
-    "tokenizer.ggml.tokens",
-    "tokenizer.ggml.token_type",
-    "tokenizer.ggml.scores",
-    "tokenizer.ggml.merges",
-    "tokenizer.ggml.bos_token_id",
-    "tokenizer.ggml.eos_token_id",
-    "tokenizer.ggml.unknown_token_id",
-    "tokenizer.ggml.padding_token_id",
-    "tokenizer.ggml.add_bos_token",
-    "tokenizer.chat_template",
-)
-
-
 @pytest.mark.parametrize("name", ["smollm2:135m", "gemma3:270m"])
-def test_real_models_survive_the_way_there_and_back(
+def test_real_tokenizers_survive_the_way_there_and_back(
     name: str, real_model: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    path = real_model(name)
-    back = write_folder(path, tmp_path / "hf").path
-    with GGUFFile.open(path) as file, open_stream(back) as stream:
-        architecture = stream.architecture
-        own = {key for key in file.metadata if key.startswith(f"{architecture}.")}
-        for key in (*KEPT, *sorted(own)):
-            wanted, found = file.metadata.get(key), stream.metadata.get(key)
-            if isinstance(wanted, float):
-                assert isinstance(found, float)
-                wanted, found = np.float32(wanted), np.float32(found)
-            assert np.array_equal(wanted, found), key  # type: ignore[arg-type]
-        assert {tensor.name for tensor in stream.tensors} == set(file.tensors)
-        for tensor in stream.tensors[:12]:
-            info = file.tensors[tensor.name]
-            wanted = dequantize(info.type, np.array(file.tensor_bytes(tensor.name)), info.shape)
-            found = dequantize(tensor.type, np.array(tensor.read()), tensor.shape)
-            # float16 has 11 bits; norms have been less one in it where Gemma keeps 1 + w
-            np.testing.assert_allclose(found, wanted, rtol=2.0**-10, atol=1e-6)
-        gguf, folder = Tokenizer.from_gguf(file.metadata, architecture), Tokenizer.from_folder(back)
-    theirs = transformers.AutoTokenizer.from_pretrained(back)
-    for text in TEXTS:
-        ids = gguf.encode(text, add_special=True)
-        assert folder.encode(text, add_special=True) == ids == theirs(text)["input_ids"]
+    with GGUFFile.open(real_model(name)) as file:
+        metadata = file.metadata
+        rows = file.tensors["token_embd.weight"].shape[0]
+    architecture = str(metadata["general.architecture"])
+    templates = gguf_templates(metadata)
+    for file_name, data in tokenizer_files(metadata, architecture, templates, {}, 512).items():
+        (tmp_path / file_name).write_bytes(data)
+    found = tokenizer_metadata(tmp_path, rows, architecture)
+    kept = [key for key in metadata if key.startswith("tokenizer.") and key not in NOT_KEPT]
+    assert len(kept) > 8
+    for key in kept:
+        assert np.array_equal(metadata[key], found[key]), key  # type: ignore[arg-type]
 
 
-def test_transformers_computes_what_a_real_model_computes(
+# False, and without effect on these tokenizers
+NOT_KEPT = ("tokenizer.ggml.add_sep_token", "tokenizer.ggml.add_space_prefix")
+
+
+def test_a_real_model_survives_the_way_there_and_back(
     real_model: Callable[[str], Path], tmp_path: Path
 ) -> None:
     path = real_model("smollm2:135m")
     back = write_folder(path, tmp_path / "hf", type=BlockType.F32).path
-    with GGUFFile.open(path) as file:
+    with GGUFFile.open(path) as file, open_stream(back) as stream:
         tokenizer = Tokenizer.from_gguf(file.metadata, "llama")
+        own = [key for key in file.metadata if key.startswith("llama.")]
+        for key in ("general.license", "general.languages", *own):
+            wanted, found = file.metadata[key], stream.metadata[key]
+            if isinstance(wanted, float):
+                wanted, found = np.float32(wanted), np.float32(found)  # type: ignore[arg-type]
+            assert wanted == found, key
+        assert {tensor.name for tensor in stream.tensors} == set(file.tensors)
+        theirs = transformers.AutoTokenizer.from_pretrained(back)
+        for text in TEXTS:
+            assert theirs(text)["input_ids"] == tokenizer.encode(text, add_special=True)
+        for tensor in stream.tensors:
+            info = file.tensors[tensor.name]
+            data = np.array(file.tensor_bytes(tensor.name))
+            wanted_weights = dequantize(info.type, data, info.shape)
+            assert tensor.type is BlockType.F32
+            assert np.array_equal(tensor.read().view("<f4"), wanted_weights.ravel())
     tokens = np.array(tokenizer.encode("The capital of France is"), dtype=np.int32)
     model = transformers.AutoModelForCausalLM.from_pretrained(
         back, dtype=torch.float32, attn_implementation="eager"
     )
     expected = logits_of(model.eval(), tokens)
-    found = native_logits(back, tokens)
-    assert np.abs(found - expected).max() <= OURS * np.abs(expected).max()
+    found_logits = native_logits(back, tokens)
+    assert np.abs(found_logits - expected).max() <= OURS * np.abs(expected).max()
     assert tokenizer.decode([int(expected[-1].argmax())]).strip() == "Paris"

@@ -46,8 +46,12 @@ def read_pieces(path: Path) -> list[Piece]:
 
 
 def _piece(body: int | memoryview) -> Piece:
+    body = _bytes(body)
     text, score, kind = "", 0.0, 1  # the message's defaults
-    for number, value in _fields(_bytes(body)):
+    if len(body) > 6 and body[0] == 0x0A and body[1] + 7 == len(body) and body[-5] == 0x15:
+        # by far the most: a short text and a score, in this order
+        return Piece(bytes(body[2:-5]).decode(), struct.unpack("<f", body[-4:])[0], kind)
+    for number, value in _fields(body):
         if number == 1:
             text = bytes(_bytes(value)).decode()
         elif number == 2:

@@ -89,7 +89,7 @@ def write_folder(
     if out.exists():
         raise RequestError("there is something at this path already", path=out)
     with closing(open_model(source)) as spec:
-        chosen = type or _most(spec)
+        chosen = _most(spec) if type is None else type
         assert chosen in _DTYPES
         temporary = out.parent / f".{out.name}.part-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         with _folder_errors(out):
