@@ -70,11 +70,20 @@ def test_slow_work_gets_a_line_now_and_then_and_a_last_one(clock: Clock) -> None
         clock.now = 100.0 + second
         report(Progress("download m.gguf", second * 1_000_000, 12_000_000))
     assert stream.getvalue().splitlines() == [
-        "pocketlm: download m.gguf: 8% of 12.0 MB",
+        "pocketlm: download m.gguf: 8% of 12.0 MB, 11 s left",
         "pocketlm: download m.gguf: 50% of 12.0 MB",
         "pocketlm: download m.gguf: 92% of 12.0 MB",
         "pocketlm: download m.gguf: 100% of 12.0 MB",
     ]
+
+
+def test_what_was_done_before_does_not_shorten_the_time_left(clock: Clock) -> None:
+    stream = io.StringIO()
+    report = output.PlainLines(stream)
+    report(Progress("read", 500, 1000))
+    clock.now += 2
+    report(Progress("read", 504, 1000))
+    assert stream.getvalue() == "pocketlm: read: 50%, 4 min left\n"
 
 
 def test_waiting_is_said_at_once(clock: Clock) -> None:

@@ -24,6 +24,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Write JSON.")]
 _IN_BYTES = ("download ", "unpack ", "copy ", "hash ", "check ")
 _FIRST_LINE_S = 1.0
 _NEXT_LINE_S = 5.0
+_SOON_S = 10.0
 
 
 def write_json(value: object) -> None:
@@ -93,6 +94,7 @@ class PlainLines:
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._task: str | None = None
+        self._began = (0.0, 0)  # when the task did, and what was done already
         self._next = 0.0
         self._wrote = False
 
@@ -100,6 +102,7 @@ class PlainLines:
         now = time.monotonic()
         if progress.task != self._task:
             self._task, self._next, self._wrote = progress.task, now + _FIRST_LINE_S, False
+            self._began = (now, progress.done)
             if progress.total is None and progress.done == 0:  # waiting: said at once
                 self._write(progress, now)
         elif now >= self._next or (self._wrote and progress.done == progress.total):
@@ -107,7 +110,19 @@ class PlainLines:
 
     def _write(self, progress: Progress, now: float) -> None:
         self._next, self._wrote = now + _NEXT_LINE_S, True
-        print(f"pocketlm: {harmless(_line(progress))}", file=self._stream, flush=True)
+        line = harmless(_line(progress)) + self._left(progress, now)
+        print(f"pocketlm: {line}", file=self._stream, flush=True)
+
+    def _left(self, progress: Progress, now: float) -> str:
+        """``, 40 s left`` at the mean speed so far; "" for what is soon done or not known."""
+        began, before = self._began
+        done = progress.done - before
+        if progress.total is None or done <= 0:
+            return ""
+        seconds = (progress.total - progress.done) * (now - began) / done
+        if seconds < _SOON_S:
+            return ""
+        return f", {seconds:.0f} s left" if seconds < 120 else f", {seconds / 60:.0f} min left"
 
 
 def _line(progress: Progress) -> str:
