@@ -101,5 +101,5 @@ def _field(blocks: Bytes, offset: int) -> npt.NDArray[np.float16]:
 
 def _integers(type: BlockType, blocks: Bytes, rows: int, cols: int) -> Integers:
     values = dequantize(type, blocks.reshape(-1), (rows, cols))
-    fits = -128 <= values.min() and values.max() <= 127
+    fits = values.min() >= -128 and values.max() <= 127
     return values.astype(np.int8 if fits else np.int16)

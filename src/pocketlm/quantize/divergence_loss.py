@@ -35,7 +35,8 @@ def divergence(
     fields: tuple[Tensor | None, Tensor | None] = (None, None)
     if isinstance(matrix, TunedMatrix):
         fields = matrix.fields()
-    loss: Tensor = _Divergence.apply(hidden, *fields, matrix, target, target_matrix, softcap)
+    others = (matrix, target, target_matrix, softcap)
+    loss: Tensor = _Divergence.apply(hidden, *fields, *others)  # type: ignore[no-untyped-call]
     return loss
 
 

@@ -11,13 +11,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import functional
 
-from pocketlm.errors import UnsupportedError
 from pocketlm.models.program import (
     Add,
     Attention,
@@ -33,9 +32,6 @@ from pocketlm.models.program import (
     Softcap,
 )
 from pocketlm.models.rope import LongRope, Rope, frequencies
-
-if TYPE_CHECKING:
-    from pocketlm.models.spec import ModelSpec
 
 
 class Weights(Protocol):
@@ -61,20 +57,10 @@ class DenseWeights:
 
     def linear(self, name: str, x: Tensor) -> Tensor:
         weight = self._tensors[name]
-        return F.linear(x.to(weight.dtype), weight)
+        return functional.linear(x.to(weight.dtype), weight)
 
     def vector(self, name: str) -> Tensor:
         return self._tensors[name]
-
-
-def check_trainable(spec: ModelSpec) -> None:
-    """Raises UnsupportedError for a program whose activations are quantized a row at a time."""
-    if any(isinstance(op, Linear) and op.quantize == "row" for op in spec.program.ops):
-        raise UnsupportedError(
-            f"{spec.config.family} computes with 8-bit activations, which has no gradient here",
-            path=spec.path,
-            hint="Its ternary weights are exact already: use another method.",
-        )
 
 
 @dataclass(frozen=True)
@@ -168,9 +154,8 @@ class _Run:
     def _rotate(self, op: RotateHeads) -> None:
         rope = self._program.ropes[op.table]
         qkv = self.state[op.qkv]
-        rotated = op.heads + op.kv_heads
-        heads = qkv.unflatten(-1, (rotated + op.kv_heads, op.head_dim))
-        q, k, v = heads.split((op.heads, op.kv_heads, op.kv_heads), dim=-2)
+        heads = qkv.view(*qkv.shape[:-1], -1, op.head_dim)
+        q, k, v = torch.split(heads, [op.heads, op.kv_heads, op.kv_heads], dim=-2)
         if op.norms is not None:
             q = _rms_norm(q, self._weights.vector(op.norms.q), op.norms.eps)
             k = _rms_norm(k, self._weights.vector(op.norms.k), op.norms.eps)
@@ -180,7 +165,7 @@ class _Run:
 
 
 def _rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    return F.rms_norm(x.float(), (x.shape[-1],), weight, eps)
+    return functional.rms_norm(x.float(), (x.shape[-1],), weight, eps)
 
 
 @lru_cache(maxsize=16)
@@ -196,18 +181,18 @@ def _angles(rope: Rope, length: int, device: torch.device) -> tuple[Tensor, Tens
 
 def _turn(x: Tensor, cos: Tensor, sin: Tensor, dim: int) -> Tensor:
     """The first ``dim`` values of each head rotated, halves against each other."""
-    a, b, rest = x.split((dim // 2, dim // 2, x.shape[-1] - dim), dim=-1)
+    a, b, rest = torch.split(x, [dim // 2, dim // 2, x.shape[-1] - dim], dim=-1)
     return torch.cat([a * cos - b * sin, b * cos + a * sin, rest], dim=-1)
 
 
 def _attention(op: Attention, qkv: Tensor) -> Tensor:
-    heads = qkv.unflatten(-1, (op.heads + 2 * op.kv_heads, op.head_dim)).transpose(1, 2)
-    q, k, v = heads.split((op.heads, op.kv_heads, op.kv_heads), dim=1)
+    heads = qkv.view(*qkv.shape[:-1], -1, op.head_dim).transpose(1, 2)
+    q, k, v = torch.split(heads, [op.heads, op.kv_heads, op.kv_heads], dim=1)
     k, v = (x.repeat_interleave(op.heads // op.kv_heads, dim=1) for x in (k, v))
     length = qkv.shape[1]
     windowed = 0 < op.window < length
     mask = _window_mask(length, op.window, qkv.device) if windowed else None
-    out = F.scaled_dot_product_attention(
+    out = functional.scaled_dot_product_attention(
         q, k, v, attn_mask=mask, is_causal=not windowed, scale=op.scale
     )
     return out.transpose(1, 2).flatten(-2)
@@ -224,9 +209,9 @@ def _gated(kind: str, src: Tensor) -> Tensor:
     gate, up = src.chunk(2, dim=-1)
     match kind:
         case "silu":
-            return F.silu(gate) * up
+            return functional.silu(gate) * up
         case "gelu_tanh":
-            return F.gelu(gate, approximate="tanh") * up
+            return functional.gelu(gate, approximate="tanh") * up
         case "relu2":
-            return F.relu(gate).square() * up
+            return functional.relu(gate).square() * up
     raise AssertionError(f"no activation '{kind}'")

@@ -60,12 +60,12 @@ class TunedMatrix:
             minimum = None if minimum is None else minimum[rows]
         out = torch.empty(u.shape, dtype=dtype, device=u.device)
         for part in _row_chunks(u):
-            blocks = u[part].float().unflatten(-1, (scale.shape[1], -1))
+            blocks = _split(u[part].float(), scale.shape[1])
             blocks.mul_(scale[part].unsqueeze(-1))
             if v is not None and minimum is not None:
-                shift = v[part].float().unflatten(-1, (scale.shape[1], -1))
+                shift = _split(v[part].float(), scale.shape[1])
                 shift.mul_(minimum[part].unsqueeze(-1))
-                blocks.unflatten(-1, (-1, V_RUN)).add_(shift.unsqueeze(-1))
+                blocks.view(*shift.shape, V_RUN).add_(shift.unsqueeze(-1))
             out[part] = blocks.flatten(-2)
         return out
 
@@ -78,21 +78,26 @@ class TunedMatrix:
         minimum = None if v is None else torch.empty_like(scale)
         for part in _row_chunks(u):
             floats = gradient[part].float()
-            scale[part] = (floats * u[part].float()).unflatten(-1, (count, -1)).sum(-1)
+            scale[part] = _split(floats * u[part].float(), count).sum(-1)
             if v is not None and minimum is not None:
-                runs = floats.unflatten(-1, (-1, V_RUN)).sum(-1).mul_(v[part].float())
-                minimum[part] = runs.unflatten(-1, (count, -1)).sum(-1)
+                runs = _split(floats, v.shape[1]).sum(-1).mul_(v[part].float())
+                minimum[part] = _split(runs, count).sum(-1)
         return scale, minimum
 
     def linear(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         """``x`` [..., cols] times the transposed matrix, computed in ``dtype``: [..., rows]."""
-        y: Tensor = _Linear.apply(x, *self.fields(), self, dtype)
+        y: Tensor = _Linear.apply(x, *self.fields(), self, dtype)  # type: ignore[no-untyped-call]
         return y
 
     def embed(self, tokens: Tensor) -> Tensor:
         """The rows of ``tokens``: float32 [*tokens, cols]."""
-        y: Tensor = _Embed.apply(tokens, *self.fields(), self)
+        y: Tensor = _Embed.apply(tokens, *self.fields(), self)  # type: ignore[no-untyped-call]
         return y
+
+
+def _split(values: Tensor, groups: int) -> Tensor:
+    """The last dimension in ``groups`` equal parts: a view [..., groups, size]."""
+    return values.view(*values.shape[:-1], groups, values.shape[-1] // groups)
 
 
 def _row_chunks(matrix: Tensor) -> list[slice]:
@@ -129,14 +134,14 @@ class _Embed(torch.autograd.Function):
     def forward(
         ctx: Any, tokens: Tensor, scale: Tensor, minimum: Tensor | None, matrix: TunedMatrix
     ) -> Tensor:
-        ctx.save_for_backward(tokens, scale, minimum)
+        ctx.save_for_backward(tokens, scale)
         ctx.matrix = matrix
         rows = matrix.decode(scale, minimum, torch.float32, tokens.flatten())
-        return rows.unflatten(0, tokens.shape)
+        return rows.view(*tokens.shape, -1)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        tokens, scale, minimum = ctx.saved_tensors
+        tokens, scale = ctx.saved_tensors
         rows = tokens.flatten()
         reduced = ctx.matrix.reduce(gradients[0].flatten(0, -2), rows)
         scattered = [
