@@ -32,6 +32,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "rm": ("pocketlm.cli.rm", "rm"),
     "import": ("pocketlm.cli.import_", "import_model"),
     "verify": ("pocketlm.cli.verify", "verify"),
+    "convert": ("pocketlm.cli.convert", "convert"),
     "eval": ("pocketlm.cli.eval", "evaluate"),
 }
 _SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"]}

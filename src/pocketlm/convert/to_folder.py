@@ -53,9 +53,11 @@ _CARD_KEYS = {
 
 @dataclass(frozen=True)
 class WrittenFolder:
-    """What was written: the folder, the weights' type, tensors and bytes of weights."""
+    """What was written: the folder, the model's GGUF architecture, the weights' type, tensors and
+    bytes of weights."""
 
     path: Path
+    architecture: str
     type: BlockType
     tensors: int
     nbytes: int
@@ -95,14 +97,14 @@ def write_folder(
         with _folder_errors(out):
             temporary.mkdir()
         try:
-            written = _write(spec, temporary, chosen, progress, shard_bytes)
+            tensors, nbytes = _write(spec, temporary, chosen, progress, shard_bytes)
             with _folder_errors(out):
                 temporary.rename(out)
                 sync_folder(out.parent)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
-    return WrittenFolder(out, chosen, *written)
+    return WrittenFolder(out, spec.architecture, chosen, tensors, nbytes)
 
 
 @contextmanager
