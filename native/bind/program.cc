@@ -5,6 +5,7 @@
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
+#include <functional>
 #include <map>
 #include <optional>
 #include <string_view>
@@ -38,15 +39,21 @@ Value choose(const char* what, std::string_view name, const std::map<std::string
 KvType kv_type(std::string_view name) { return choose<KvType>("kv", name, {{"f16", KvType::F16}, {"f32", KvType::F32}}); }
 
 PyWeight pack(int type, int64_t rows, int64_t cols, const Array<uint8_t>& data,
-              const std::optional<Array<int32_t>>& row_map, int threads) {
+              const std::optional<Array<int32_t>>& row_map, int threads, const std::optional<nb::callable>& read) {
   const auto bytes = std::as_bytes(span_of(data));
   const auto map = row_map ? span_of(*row_map) : std::span<const int32_t>{};
+  std::function<void()> after;
+  if (read)
+    after = [&read] {
+      nb::gil_scoped_acquire acquire;
+      (*read)();
+    };
   nb::gil_scoped_release release;
-  return {pack_weight(type, rows, cols, bytes, map, threads)};
+  return {pack_weight(type, rows, cols, bytes, map, threads, after)};
 }
 
 NumpyFloats weight_row(const PyWeight& weight, int64_t i) {
-  require(i >= 0 && i < weight.matrix->rows, "no such row");
+  require(i >= 0 && i < weight.matrix->rows && !weight.matrix->planned(), "no such row");
   NumpyFloats out = new_floats(size_t(weight.matrix->cols));
   unpack_row(*weight.matrix, i, out.data());
   return out;
@@ -55,10 +62,12 @@ NumpyFloats weight_row(const PyWeight& weight, int64_t i) {
 void bind_weight(nb::module_& m) {
   nb::class_<PyWeight>(m, "Weight", "A matrix [rows, cols] packed for the kernels.")
       .def_static("pack", &pack, nb::arg("type"), nb::arg("rows"), nb::arg("cols"), nb::arg("data"),
-                  nb::arg("row_map").none() = nb::none(), nb::arg("threads") = 1)
+                  nb::arg("row_map").none() = nb::none(), nb::arg("threads") = 1, nb::arg("read").none() = nb::none())
+      .def_static("plan", [](int type, int64_t rows, int64_t cols) { return PyWeight{plan_weight(type, rows, cols)}; },
+                  nb::arg("type"), nb::arg("rows"), nb::arg("cols"))
       .def_prop_ro("rows", [](const PyWeight& w) { return w.matrix->rows; })
       .def_prop_ro("cols", [](const PyWeight& w) { return w.matrix->cols; })
-      .def_prop_ro("nbytes", [](const PyWeight& w) { return w.matrix->data.size(); })
+      .def_prop_ro("nbytes", [](const PyWeight& w) { return w.matrix->bytes(); })
       .def_prop_ro("layout", [](const PyWeight& w) { return std::string(layout_facts(w.matrix->layout).name); })
       .def("row", &weight_row, nb::arg("i"));
 }

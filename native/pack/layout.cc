@@ -35,14 +35,11 @@ const LayoutFacts& layout_facts(Layout layout) { return kFacts[int(layout)]; }
 // for a newer instruction set, and then be used by everyone.
 const std::byte* PackedMatrix::panel(int64_t i) const { return data.data() + size_t(i) * panel_bytes; }
 std::byte* PackedMatrix::panel(int64_t i) { return data.data() + size_t(i) * panel_bytes; }
+size_t PackedMatrix::bytes() const { return size_t(panels) * panel_bytes; }
+bool PackedMatrix::planned() const { return data.size() == 0; }
 
-size_t packed_bytes(Layout layout, int64_t rows, int64_t cols) {
+PackedMatrix plan_packed(Layout layout, int64_t rows, int64_t cols) {
   require(rows > 0 && cols > 0, "a packed matrix must have rows and columns");
-  return size_t((rows + kPanel - 1) / kPanel) * streams(layout, cols).bytes;
-}
-
-PackedMatrix make_packed(Layout layout, int64_t rows, int64_t cols) {
-  const size_t bytes = packed_bytes(layout, rows, cols);
   const Streams parts = streams(layout, cols);
   PackedMatrix matrix;
   matrix.layout = layout;
@@ -52,7 +49,13 @@ PackedMatrix make_packed(Layout layout, int64_t rows, int64_t cols) {
   matrix.scales_offset = parts.scales;
   matrix.supers_offset = parts.supers;
   matrix.panel_bytes = parts.bytes;
-  matrix.data = Buffer(bytes);
+  checked_bytes(size_t(matrix.panels), matrix.panel_bytes);
+  return matrix;
+}
+
+PackedMatrix make_packed(Layout layout, int64_t rows, int64_t cols) {
+  PackedMatrix matrix = plan_packed(layout, rows, cols);
+  matrix.data = Buffer(matrix.bytes());
   return matrix;
 }
 

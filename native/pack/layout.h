@@ -66,17 +66,19 @@ struct PackedMatrix {
   size_t scales_offset = 0;  // within a panel, from its codes
   size_t supers_offset = 0;
   size_t panel_bytes = 0;    // distance between panels, a multiple of 64
-  Buffer data;
+  Buffer data;               // empty where the matrix is only planned
 
+  size_t bytes() const;  // of all panels, there or only planned
+  bool planned() const;
   const std::byte* panel(int64_t i) const;
   std::byte* panel(int64_t i);
 };
 
-// Shapes and allocates an empty matrix. Throws std::invalid_argument when cols does not divide into blocks.
-PackedMatrix make_packed(Layout layout, int64_t rows, int64_t cols);
+// A matrix without its data: for sums of memory before any is taken. Throws std::invalid_argument when cols does not divide into blocks.
+PackedMatrix plan_packed(Layout layout, int64_t rows, int64_t cols);
 
-// Bytes that make_packed would allocate.
-size_t packed_bytes(Layout layout, int64_t rows, int64_t cols);
+// The same with its memory, not initialised.
+PackedMatrix make_packed(Layout layout, int64_t rows, int64_t cols);
 
 // Activations, quantized to 8 bits in blocks of 32 columns: q = round(x / d), d = max|x| / 127 of the block (or, for
 // BitNet, of the whole row). A row is cols / 32 of these, one cache line each: whatever a kernel needs of one token

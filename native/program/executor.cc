@@ -70,6 +70,7 @@ Requirements Executor::requirements(const Capacity& capacity) const {
 
 void Executor::allocate(const Capacity& capacity) {
   require(!allocated(), "an executor is allocated once");
+  require(!program.planned(), "a program of planned weights has no data to run with");
   const Sizes s = sizes(capacity);
   size_t kv = 0;
   for (const size_t layer : s.layers) {

@@ -1,7 +1,6 @@
 #include "program/program.h"
 
 #include <algorithm>
-#include <set>
 
 namespace pocketlm {
 namespace {
@@ -162,18 +161,26 @@ void Program::finish_stage() {
   finished_ = true;
 }
 
-size_t Program::weight_bytes() const {
-  std::set<const PackedMatrix*> seen;  // a tied embedding counts once
-  size_t bytes = 0;
-  auto count = [&](const Weight& weight) {
-    if (seen.insert(weight.get()).second) bytes += weight->data.size();
-  };
+std::set<const PackedMatrix*> Program::weights() const {
+  std::set<const PackedMatrix*> found;  // a tied embedding counts once
   for (const Op& op : ops_) {
-    if (auto* embed = std::get_if<EmbedOp>(&op)) count(embed->weight);
+    if (auto* embed = std::get_if<EmbedOp>(&op)) found.insert(embed->weight.get());
     if (auto* linear = std::get_if<LinearOp>(&op))
-      for (const LinearPart& part : linear->parts) count(part.weight);
+      for (const LinearPart& part : linear->parts) found.insert(part.weight.get());
   }
+  return found;
+}
+
+size_t Program::weight_bytes() const {
+  size_t bytes = 0;
+  for (const PackedMatrix* weight : weights()) bytes += weight->bytes();
   return bytes;
+}
+
+bool Program::planned() const {
+  for (const PackedMatrix* weight : weights())
+    if (weight->planned()) return true;
+  return false;
 }
 
 }  // namespace pocketlm

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstdint>
+#include <set>
 #include <string>
 #include <variant>
 #include <vector>
@@ -130,8 +131,10 @@ class Program {
   bool has_logits() const { return logits_ >= 0; }
   int64_t vocabulary() const { return vocabulary_; }
   size_t weight_bytes() const;
+  bool planned() const;  // whether a weight is a shape without data: then the program cannot run
 
  private:
+  std::set<const PackedMatrix*> weights() const;
   int64_t width(int buffer) const;
   int64_t read(int buffer) const;   // width of a source, checked to be on the current side of select
   int64_t write(int buffer);        // width of a destination, marked as such

@@ -8,10 +8,34 @@
 #include "pack/pack.h"
 
 namespace pocketlm {
+namespace {
+
+constexpr size_t kSliceBytes = size_t{16} << 20;  // of data, between two calls of `read`
+
+void require_shape(int64_t rows, int64_t cols) {
+  require(rows > 0 && cols > 0 && rows <= INT32_MAX && cols <= INT32_MAX, "a weight's rows and cols must be positive");
+}
+
+// Runs work(begin, end) over parts of [begin, end) on up to `threads` threads.
+template <class Work>
+void share(int64_t begin, int64_t end, int threads, const Work& work) {
+  const int64_t count = end - begin, workers = std::clamp<int64_t>(threads, 1, count);
+  const auto part = [&](int64_t i) { work(begin + count * i / workers, begin + count * (i + 1) / workers); };
+  std::vector<std::jthread> team;
+  for (int64_t i = 1; i < workers; ++i) team.emplace_back(part, i);
+  part(0);
+}
+
+}  // namespace
+
+Weight plan_weight(int ggml_type, int64_t rows, int64_t cols) {
+  require_shape(rows, cols);
+  return std::make_shared<PackedMatrix>(plan_packed(layout_for(ggml_type), rows, cols));
+}
 
 Weight pack_weight(int ggml_type, int64_t rows, int64_t cols, std::span<const std::byte> data,
-                   std::span<const int32_t> row_map, int threads) {
-  require(rows > 0 && cols > 0 && rows <= INT32_MAX && cols <= INT32_MAX, "a weight's rows and cols must be positive");
+                   std::span<const int32_t> row_map, int threads, const std::function<void()>& read) {
+  require_shape(rows, cols);
   const Layout layout = layout_for(ggml_type);
   const int64_t elements = block_elements(ggml_type);
   require(cols % elements == 0, "cols must be a multiple of the block size");
@@ -22,15 +46,13 @@ Weight pack_weight(int ggml_type, int64_t rows, int64_t cols, std::span<const st
   for (const int32_t r : row_map) require(r >= 0 && r < source_rows, "row_map points outside the data");
 
   auto matrix = std::make_shared<PackedMatrix>(make_packed(layout, rows, cols));
-  const int64_t workers = std::clamp<int64_t>(threads, 1, matrix->panels);
-  auto work = [&](int64_t worker) {
-    pack_panels(ggml_type, data.data(), row_bytes, row_map.empty() ? nullptr : row_map.data(),
-                matrix->panels * worker / workers, matrix->panels * (worker + 1) / workers, *matrix);
-  };
-  std::vector<std::jthread> team;
-  for (int64_t i = 1; i < workers; ++i) team.emplace_back(work, i);
-  work(0);
-  team.clear();  // joins
+  const int64_t slice = std::max<int64_t>(threads, int64_t(kSliceBytes / (row_bytes * size_t(kPanel))));
+  for (int64_t panel = 0; panel < matrix->panels; panel += slice) {
+    share(panel, std::min(panel + slice, matrix->panels), threads, [&](int64_t begin, int64_t end) {
+      pack_panels(ggml_type, data.data(), row_bytes, row_map.empty() ? nullptr : row_map.data(), begin, end, *matrix);
+    });
+    if (read) read();
+  }
   return matrix;
 }
 

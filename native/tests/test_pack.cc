@@ -51,7 +51,7 @@ void test_size() {
   for (const BlockShape& shape : block_shapes()) {
     if (shape.type == 34) continue;  // base 3 becomes 2 bits: 66 bytes for 54
     const size_t file = size_t(1536 * 1536 / shape.elements * shape.bytes);
-    const size_t packed = packed_bytes(layout_for(shape.type), 1536, 1536);
+    const size_t packed = plan_packed(layout_for(shape.type), 1536, 1536).bytes();
     CHECK(double(packed) <= 1.06 * double(file));
     CHECK(packed == make_packed(layout_for(shape.type), 1536, 1536).data.size());
   }

@@ -1,6 +1,6 @@
 """The C++ core. Arrays are one-dimensional and C-contiguous unless a shape is given."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,8 +55,15 @@ class Weight:
         data: NDArray[np.uint8],
         row_map: NDArray[np.int32] | None = None,
         threads: int = 1,
+        read: Callable[[], None] | None = None,
     ) -> Weight:
-        """Packs GGUF blocks; row r of the result is row ``row_map[r]`` of the data."""
+        """Packs GGUF blocks; row r of the result is row ``row_map[r]`` of the data.
+
+        ``read`` is called after each 16 MiB of the data, for who wants to let its pages go.
+        """
+    @staticmethod
+    def plan(type: int, rows: int, cols: int) -> Weight:
+        """A shape without data: an executor of such weights says what it would take."""
     def row(self, i: int) -> NDArray[np.float32]: ...
 
 class Executor:

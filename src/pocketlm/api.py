@@ -18,7 +18,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Unpack
 
 from pocketlm.engine.answer import Chunk, Completion, Prompt, answer, collect
-from pocketlm.engine.build import Built, EngineOptions, KvType, MemoryPlan, build_engine
+from pocketlm.engine.build import (
+    Built,
+    EngineOptions,
+    KvType,
+    MemoryPlan,
+    build_engine,
+    require_memory,
+)
 from pocketlm.engine.context import Overflow
 from pocketlm.engine.sampling import SamplingOptions, SamplingParams, resolve
 from pocketlm.engine.shared import SharedEngine
@@ -82,7 +89,7 @@ class Model:
         tokenizer, template: its text side; template is None for a model that cannot chat.
         context: positions for prompt and answer together.
         threads: how many it computes with.
-        memory: bytes it takes.
+        memory: bytes it takes, tokenizer included.
         load_s: seconds from opening the file to being ready.
     """
 
@@ -98,13 +105,13 @@ class Model:
         started = time.perf_counter() if started is None else started
         self.name = name or spec.name
         self.config: ModelConfig = spec.config
+        self.memory: MemoryPlan = require_memory(spec, options)
         self.tokenizer: Tokenizer = _tokenizer(spec)
         self.template: ChatTemplate | None = _template(spec, self.tokenizer)
         self._defaults = spec.generation
         built: Built = build_engine(spec, self.tokenizer.eos_ids, options, progress=progress)
         self.context = built.context
         self.threads = built.threads
-        self.memory: MemoryPlan = built.memory
         self._engine: SharedEngine | None = SharedEngine(built.engine)
         self.load_s = time.perf_counter() - started
         spec.close()
@@ -321,12 +328,16 @@ def _locate(ref: str | Path, *, pull: bool, progress: ProgressCallback) -> tuple
 
 
 def _tokenizer(spec: ModelSpec) -> Tokenizer:
+    from pocketlm._native import return_freed_memory
     from pocketlm.text import Tokenizer
 
     source = spec.tokenizer_source
     if isinstance(source, Path):
-        return Tokenizer.from_folder(source)
-    return Tokenizer.from_gguf(source, spec.architecture)
+        tokenizer = Tokenizer.from_folder(source)
+    else:
+        tokenizer = Tokenizer.from_gguf(source, spec.architecture)
+    return_freed_memory()  # building takes twice what is kept, and the weights come next
+    return tokenizer
 
 
 def _template(spec: ModelSpec, tokenizer: Tokenizer) -> ChatTemplate | None:

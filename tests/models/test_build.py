@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pocketlm import _native
 from pocketlm.errors import ModelFileError
 from pocketlm.gguf import BlockType, TensorData, write_gguf
 from pocketlm.models import open_model
 from pocketlm.models.build import build_executor
-from pocketlm.models.memory import estimate
+from pocketlm.models.memory import Capacity, core_memory
 from pocketlm.progress import Progress
 
 from .synthetic import VOCAB, gguf
@@ -57,9 +58,10 @@ def test_the_file_may_be_closed_once_it_is_built(tmp_path: Path) -> None:
 
 def test_memory_is_known_beforehand(tmp_path: Path) -> None:
     spec = open_model(write_random(tmp_path / "m.gguf"))
-    promised = estimate(spec, positions=100, kv="f32")
-    needed = build_executor(spec, threads=1).requirements(8, 1, 1, 4, "f32")
-    assert (promised.weights, promised.kv) == (needed["weights"], needed["kv"])
+    capacity = Capacity(tokens=8, sequences=2, rows=3, positions=100, kv="f32", threads=2)
+    promised = core_memory(spec, capacity)
+    needed = build_executor(spec, threads=2).requirements(8, 2, 3, 4, "f32")
+    assert vars(promised) == needed
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -69,3 +71,37 @@ def test_norms_that_are_not_finite(value: float, tmp_path: Path) -> None:
     path = write_random(tmp_path / "m.gguf", blk__1__ffn_norm__weight=norm)
     with pytest.raises(ModelFileError, match=r"blk\.1\.ffn_norm\.weight"):
         build_executor(open_model(path), threads=1)
+
+
+def test_a_planned_weight_has_a_size_and_nothing_else() -> None:
+    weight = _native.Weight.plan(int(BlockType.Q4_0), 20, 64)
+    data = np.zeros(20 * 2 * 18, np.uint8)
+    assert weight.nbytes == _native.Weight.pack(int(BlockType.Q4_0), 20, 64, data).nbytes
+    with pytest.raises(ValueError, match="no such row"):
+        weight.row(0)
+    executor = _native.Executor(1)
+    x, y = executor.buffer(64), executor.buffer(20)
+    executor.input(x)
+    executor.linear(x, [(weight, y, 0, None)], False, "block")
+    executor.finish_stage()
+    assert executor.requirements(1, 1, 1, 1, "f16")["weights"] == weight.nbytes
+    with pytest.raises(ValueError, match="planned weights"):
+        executor.allocate(1, 1, 1, 1, "f16")
+
+
+def test_packing_says_when_pages_were_read() -> None:
+    rows, cols = 3 * 4096 + 5, 1024  # 50 MB of F32: four slices
+    data = np.arange(rows * cols, dtype=np.float32)
+    calls: list[None] = []
+    weight = _native.Weight.pack(
+        0, rows, cols, data.view(np.uint8), threads=2, read=lambda: calls.append(None)
+    )
+    assert len(calls) == 4
+    for row in (0, 4095, 4096, rows - 1):
+        np.testing.assert_array_equal(weight.row(row), data.reshape(rows, cols)[row])
+
+    def fail() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        _native.Weight.pack(0, rows, cols, data.view(np.uint8), read=fail)

@@ -11,7 +11,7 @@ import pytest
 
 from pocketlm.errors import ModelFileError, NotFoundError, UnsupportedError
 from pocketlm.models import open_model
-from pocketlm.models.memory import estimate
+from pocketlm.models.memory import Capacity, core_memory
 
 from .conftest import Open
 from .synthetic import gguf, layer_shapes
@@ -144,7 +144,7 @@ def test_gguf_facts_beyond_the_config(open_synthetic: Open) -> None:
 
 def test_memory_estimate(open_synthetic: Open) -> None:
     spec = open_synthetic(gguf("llama"))
-    found = estimate(spec, positions=33, kv="f16")
+    found = core_memory(spec, Capacity(tokens=1, sequences=1, rows=1, positions=33))
     # two pages of 32 positions, 2 layers, keys and values of 2 heads of 16
     assert found.kv == 64 * 2 * 2 * 2 * 16 * 2
     matrices = sum(rows * cols for rows, *c in spec.program.shapes().values() for cols in c)

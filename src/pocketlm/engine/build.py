@@ -1,12 +1,13 @@
 """From an opened model to a running engine, with the memory known before it is taken.
 
-It is asked twice whether the model fits: from the file's metadata before the weights are packed,
-and by the executor's own sum before the KV cache and the workspace are allocated.
+It is asked whether the model fits before anything of it is in memory, tokenizer included
+(``require_memory``), before the weights are packed, and once more before the KV cache and the
+workspace are allocated: other programs may have taken memory meanwhile.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from pocketlm import _native
@@ -14,7 +15,7 @@ from pocketlm.engine.engine import Engine, EngineConfig
 from pocketlm.engine.machine import available_cores, available_memory
 from pocketlm.engine.runner import NativeRunner, RunnerLimits
 from pocketlm.errors import CapacityError, RequestError
-from pocketlm.models.memory import estimate
+from pocketlm.models.memory import Capacity, core_memory, tokenizer_memory
 from pocketlm.models.spec import ModelSpec
 from pocketlm.progress import ProgressCallback, silent
 
@@ -59,15 +60,20 @@ class EngineOptions:
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """Bytes that a running model takes."""
+    """Bytes that a running model takes, beside what its process has anyway.
+
+    Workspace is the most that a step can use; one sequence touches less of it. ``tokenizer`` is 0
+    where the engine is built without one.
+    """
 
     weights: int
     kv: int
     workspace: int
+    tokenizer: int = 0
 
     @property
     def total(self) -> int:
-        return self.weights + self.kv + self.workspace
+        return self.weights + self.kv + self.workspace + self.tokenizer
 
 
 @dataclass(frozen=True)
@@ -99,15 +105,11 @@ def build_engine(
     config = spec.config
     context = choose_context(options.context, config.context)
     threads = options.threads or available_cores()
-    expected = estimate(spec, positions=context * options.sequences, kv=options.kv)
-    _require_memory(MemoryPlan(expected.weights, expected.kv, 0), taken=0, context=context)
+    plan = _core_plan(spec, options, context, threads)
+    _require_memory(plan, plan.total, context=context)
     executor = build_executor(spec, threads=threads, progress=progress)
     limits = limits_for(context, config.vocab, options)
-    sizes = executor.requirements(
-        limits.max_tokens, limits.max_sequences, limits.max_rows, limits.pages, limits.kv
-    )
-    plan = MemoryPlan(sizes["weights"], sizes["kv"], sizes["workspace"])
-    _require_memory(plan, taken=plan.weights, context=context)
+    _require_memory(plan, plan.kv + plan.workspace, context=context)
     runner = NativeRunner(executor, limits, vocab=config.vocab)
     engine = Engine(
         runner,
@@ -119,6 +121,34 @@ def build_engine(
         ),
     )
     return Built(engine, plan, context, threads)
+
+
+def require_memory(spec: ModelSpec, options: EngineOptions) -> MemoryPlan:
+    """What the model with its tokenizer will take, if it fits; nothing of it is loaded yet.
+
+    Raises as ``build_engine`` does.
+    """
+    _require_instruction_set()
+    context = choose_context(options.context, spec.config.context)
+    core = _core_plan(spec, options, context, options.threads or available_cores())
+    tokenizer = tokenizer_memory(spec)
+    plan = replace(core, tokenizer=tokenizer.kept)
+    _require_memory(plan, max(plan.total, tokenizer.building), context=context)
+    return plan
+
+
+def _core_plan(spec: ModelSpec, options: EngineOptions, context: int, threads: int) -> MemoryPlan:
+    limits = limits_for(context, spec.config.vocab, options)
+    capacity = Capacity(
+        tokens=limits.max_tokens,
+        sequences=limits.max_sequences,
+        rows=limits.max_rows,
+        positions=limits.pages * _native.PAGE_POSITIONS,
+        kv=limits.kv,
+        threads=threads,
+    )
+    sizes = core_memory(spec, capacity)
+    return MemoryPlan(sizes.weights, sizes.kv, sizes.workspace)
 
 
 def limits_for(context: int, vocab: int, options: EngineOptions) -> RunnerLimits:
@@ -152,18 +182,20 @@ def _require_instruction_set() -> None:
         raise RequestError(f"POCKETLM_ISA: {error}") from error
 
 
-def _require_memory(plan: MemoryPlan, *, taken: int, context: int) -> None:
-    """``taken`` bytes of the plan are in use already and no longer count as available."""
+def _require_memory(plan: MemoryPlan, missing: int, *, context: int) -> None:
+    """``missing`` bytes are still to be taken; the rest of the plan is in use already."""
     memory = available_memory()
-    if plan.total - taken <= memory.available:
+    if missing <= memory.available:
         return
     gib = 2**30
     parts = f"weights {plan.weights / gib:.2f} + KV cache {plan.kv / gib:.2f}"
-    if plan.workspace:
-        parts += f" + workspace {plan.workspace / gib:.2f}"
+    parts += f" + workspace {plan.workspace / gib:.2f}"
+    if plan.tokenizer:
+        parts += f" + tokenizer {plan.tokenizer / gib:.2f}"
+    needed = max(plan.total, missing)
     raise CapacityError(
-        f"the model needs {plan.total / gib:.2f} GiB ({parts}) for a context of {context:,}, "
-        f"but {(memory.available + taken) / gib:.2f} GiB are left of {memory.limit}",
+        f"the model needs {needed / gib:.2f} GiB ({parts}) for a context of {context:,}, "
+        f"but {(memory.available + needed - missing) / gib:.2f} GiB are left of {memory.limit}",
         hint="Choose a smaller context, fewer sequences or a smaller model.",
     )
 

@@ -1,8 +1,8 @@
 """From a ModelSpec to a native Executor: the program is lowered and the weights are packed.
 
 This is where a model's weights enter memory. They are packed one matrix at a time from views of the
-mapped file, whose pages are let go after each. So the peak is the packed model and one matrix; what
-that will be is said beforehand by ``memory.estimate``.
+mapped file, whose pages are let go on the way. So the peak is the packed model and 16 MiB; what
+that will be is said beforehand by ``memory.core_memory``.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ class _Packing:
                 matrix.data,
                 matrix.row_map,
                 self._threads,
+                self._spec.source.release_pages,
             )
         except ValueError as error:
             raise ModelFileError(f"tensor '{name}': {error}", path=self._spec.path) from error
-        self._spec.source.release_pages()
         self._report(matrix.rows * matrix.cols)
         return weight
 

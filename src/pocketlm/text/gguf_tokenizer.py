@@ -170,7 +170,7 @@ def _derived_merges(
             f"{PREFIX}tokens[{at}] has {len(longest):,} characters; "
             f"a SentencePiece token has at most {MAX_PIECE_CHARS}"
         )
-    known = set(tokens)
+    known = dict(zip(tokens, tokens, strict=True))  # so that halves are the tokens' own strings
     cuts = [range(1, length) for length in range(len(longest) + 1)]
     pieces = [token for i, token in enumerate(tokens) if i not in control]
     if by_index:
@@ -178,7 +178,7 @@ def _derived_merges(
             (left, right)
             for piece in pieces
             for cut in cuts[len(piece)]
-            if (left := piece[:cut]) in known and (right := piece[cut:]) in known
+            if (left := known.get(piece[:cut])) and (right := known.get(piece[cut:]))
         ]
     if scores is None:
         raise ModelFileError(f"{PREFIX}scores is missing: a llama tokenizer needs its scores")
@@ -187,7 +187,7 @@ def _derived_merges(
         (score, cut, len(piece) - cut, left, right)
         for piece, score in zip(pieces, rank, strict=True)
         for cut in cuts[len(piece)]
-        if (left := piece[:cut]) in known and (right := piece[cut:]) in known
+        if (left := known.get(piece[:cut])) and (right := known.get(piece[cut:]))
     ]
     ranked.sort(key=itemgetter(0, 1, 2), reverse=True)
     return [(left, right) for _, _, _, left, right in ranked]
