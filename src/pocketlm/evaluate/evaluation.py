@@ -74,7 +74,7 @@ def evaluate(
     *,
     text: str | Path | None = None,
     reference: str | Path | None = None,
-    task: Path | Sequence[Question] | None = None,
+    task: str | Path | Sequence[Question] | None = None,
     context: int = DEFAULT_CONTEXT,
     stride: int | None = None,
     max_tokens: int | None = None,
@@ -88,7 +88,7 @@ def evaluate(
         ref: the model, as ``pocketlm.load`` takes it.
         text: a text, or the path of a UTF-8 file (one newline at its end is dropped).
         reference: the model to compare with, usually the same before it was quantized.
-        task: a JSONL file of questions (``questions``), or questions.
+        task: the path of a JSONL file of questions (``questions``), or questions.
         context: tokens of a window of the text.
         stride: None counts the second half of consecutive windows, a number overlaps them: see
             ``windows``.
@@ -104,7 +104,9 @@ def evaluate(
     if max_tokens is not None and max_tokens < 1:
         raise RequestError(f"max_tokens is {max_tokens}, expected at least 1")
     words = None if text is None else _words(text)
-    questions = read_questions(task) if isinstance(task, Path) else list(task or ())
+    if isinstance(task, str | Path):
+        task = read_questions(Path(task))
+    questions = list(task or ())
     with ExitStack() as stack:
         subjects = [_open(name, stack) for name in (ref, reference) if name is not None]
         _require_comparable(subjects)
@@ -154,11 +156,14 @@ def _words(text: str | Path) -> str:
 
 
 def _open(ref: str | Path, stack: ExitStack) -> _Subject:
-    path, name = ref, None
     if isinstance(ref, str):
         model = Store().resolve(ref)
         path, name = model.path, model.name
-    spec = open_model(Path(path))
+    elif isinstance(ref, Path):
+        path, name = ref, ""
+    else:
+        raise RequestError(f"a model is named by a string or a Path, found {ref!r}")
+    spec = open_model(path)
     stack.callback(spec.close)
     source = spec.tokenizer_source
     if isinstance(source, Path):
