@@ -120,7 +120,7 @@ class Student:
 
     def output(self, name: str) -> TunedMatrix | Tensor:
         """The output matrix, as ``divergence`` takes it."""
-        return self.tuned[name] if name in self.tuned else self._plain[name]
+        return self.tuned[name] if name in self.tuned else self._plain[name].float()
 
     def blocks(self, name: str) -> Bytes:
         """The bytes of a tuned matrix as they stand in a file, with its fields as they are now."""
@@ -174,15 +174,15 @@ class Tuning:
         threads: int,
     ) -> None:
         self._device = best_device()
-        dtype = product_dtype(self._device)
+        self._dtype = product_dtype(self._device)
         self._schedule = schedule
         self._train = train
         self._program = quantized.program
         self._head = head_of(original.program)
         self._own_head = head_of(quantized.program)
-        self._target_matrix = dense_matrix(original, self._head.weight).to(self._device, dtype)
+        self._target_matrix = dense_matrix(original, self._head.weight).to(self._device)
         self._original = Original(original, train.shape[1], threads)
-        self.student = Student(quantized, self._device, dtype)
+        self.student = Student(quantized, self._device, self._dtype)
         self._parameters = {
             f"{name}.{i}": parameter
             for name, matrix in self.student.tuned.items()
@@ -205,7 +205,9 @@ class Tuning:
         target = torch.from_numpy(self._original.hidden(chosen)).to(self._device)
         hidden = hidden_states(self._program, self.student, tokens).flatten(0, 1)
         matrix = self.student.output(self._own_head.weight)
-        loss = divergence(hidden, matrix, target, self._target_matrix, self._head.softcap)
+        loss = divergence(
+            hidden, matrix, target, self._target_matrix, self._head.softcap, self._dtype
+        )
         loss.backward()  # type: ignore[no-untyped-call]
         self._optimizer.step()
         self.step += 1
