@@ -25,7 +25,9 @@ def evaluate(
         str | None, typer.Option(help="The model to compare with, as before it was quantized.")
     ] = None,
     task: Annotated[Path | None, typer.Option(help="Multiple-choice questions, JSONL.")] = None,
-    context: Annotated[int, typer.Option(help="Tokens of a window of the text.")] = 512,
+    context: Annotated[
+        int | None, typer.Option(help="Tokens of a window of the text; default: 512.")
+    ] = None,
     stride: Annotated[
         int | None, typer.Option(help="Overlap the windows; every token counts once.")
     ] = None,

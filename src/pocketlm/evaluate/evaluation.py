@@ -75,7 +75,7 @@ def evaluate(
     text: str | Path | None = None,
     reference: str | Path | None = None,
     task: str | Path | Sequence[Question] | None = None,
-    context: int = DEFAULT_CONTEXT,
+    context: int | None = None,
     stride: int | None = None,
     max_tokens: int | None = None,
     threads: int | None = None,
@@ -89,7 +89,7 @@ def evaluate(
         text: a text, or the path of a UTF-8 file (one newline at its end is dropped).
         reference: the model to compare with, usually the same before it was quantized.
         task: the path of a JSONL file of questions (``questions``), or questions.
-        context: tokens of a window of the text.
+        context: tokens of a window of the text; None is 512, or the model's own where it is less.
         stride: None counts the second half of consecutive windows, a number overlaps them: see
             ``windows``.
         max_tokens: reads no more of the text.
@@ -110,6 +110,8 @@ def evaluate(
     with ExitStack() as stack:
         subjects = [_open(name, stack) for name in (ref, reference) if name is not None]
         _require_comparable(subjects)
+        if context is None:
+            context = min(DEFAULT_CONTEXT, *(s.spec.config.context for s in subjects))
         windows: list[Window] = []
         if words is not None:
             windows = _windows(words, subjects, context, stride, max_tokens)
