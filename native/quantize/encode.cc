@@ -5,6 +5,7 @@
 #include <cmath>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 #include "base/buffer.h"
 #include "base/error.h"
@@ -39,6 +40,8 @@ namespace {
 
 constexpr int64_t kChunk = 16384;  // weights that a thread takes at a time, rows permitting: they stay in its cache
 
+constexpr double kLeastImportance = 1e-6;  // of the mean
+
 const BlockEncoder& encoder_of(int type) {
   for (const BlockEncoder& encoder : encoders().of)
     if (encoder.type == type) return encoder;
@@ -69,7 +72,8 @@ class Encoding {
         rows_at_once_(std::clamp<int64_t>(kChunk / std::max<int64_t>(job.cols, 1), 1, std::max<int64_t>(job.rows, 1))),
         source_row_(size_t(job.cols / block_elements(job.source_type)) * block_bytes(job.source_type)),
         row_blocks_(job.cols / block_elements(job.type)),
-        row_bytes_(size_t(row_blocks_) * block_bytes(job.type)) {}
+        row_bytes_(size_t(row_blocks_) * block_bytes(job.type)),
+        importance_(scaled(job.importance)) {}
 
   void run() {
     const auto weights = size_t(rows_at_once_ * job_.cols);
@@ -89,6 +93,9 @@ class Encoding {
   void encode_rows(int64_t begin, int64_t end, float* x, float* w) {
     for (int64_t row = begin; row < end; ++row)
       if (!load(row, x + (row - begin) * job_.cols)) not_finite_.found(row);
+    if (job_.method == EncodeMethod::Search)
+      for (int64_t i = 0; i < (end - begin) * job_.cols; i += job_.cols)
+        encoders().weigh(x + i, importance_.empty() ? nullptr : importance_.data(), job_.cols, w + i);
     if (not_finite_.any()) return;  // encoders assume finite weights, and the job has failed
     const int64_t first = begin * row_blocks_;
     const int64_t beyond = encode_(x, w, (end - begin) * row_blocks_, out_ + size_t(begin) * row_bytes_);
@@ -125,6 +132,18 @@ class Encoding {
     }
   }
 
+  // Only ratios matter; with a mean of 1, products with squares of weights stay in range. What was never active still
+  // counts a little, so that every group has a best scale.
+  static std::vector<float> scaled(std::span<const float> importance) {
+    double sum = 0;
+    for (const float value : importance) sum += value;
+    if (sum == 0) return {};
+    const double factor = double(importance.size()) / sum;
+    std::vector<float> out;
+    for (const float value : importance) out.push_back(float(std::max(value * factor, kLeastImportance)));
+    return out;
+  }
+
   static std::string place(int64_t row, int64_t col) {
     return "row " + std::to_string(row) + ", column " + std::to_string(col);
   }
@@ -136,6 +155,7 @@ class Encoding {
   const size_t source_row_;
   const int64_t row_blocks_;
   const size_t row_bytes_;
+  const std::vector<float> importance_;  // mean 1, or none
   Lowest not_finite_;   // row
   Lowest beyond_half_;  // block
 };

@@ -59,6 +59,11 @@ bool load_row(const std::byte* data, int64_t count, float* out) {
   return odd == 0;
 }
 
+// Plain squared error where there is no importance.
+void weigh_row(const float*, const float* importance, int64_t cols, float* w) {
+  for (int64_t i = 0; i < cols; ++i) w[i] = importance ? importance[i] : 1.0f;
+}
+
 // --- types without blocks ----------------------------------------------------------------------------------------------
 
 int64_t encode_f32(const float* x, const float*, int64_t count, std::byte* out) {

@@ -23,6 +23,8 @@ struct Encoders {
   bool (*load_f32)(const std::byte* data, int64_t count, float* out);
   bool (*load_f16)(const std::byte* data, int64_t count, float* out);
   bool (*load_bf16)(const std::byte* data, int64_t count, float* out);
+  // Weights of the squared error of a row; importance [cols] or null.
+  void (*weigh)(const float* x, const float* importance, int64_t cols, float* w);
   BlockEncoder of[kBlockEncoders];
 };
 
