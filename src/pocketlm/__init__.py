@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pocketlm.api import Model, load
+    from pocketlm.conversion import Converted, convert
     from pocketlm.engine.answer import Chunk, Completion, Stats
     from pocketlm.engine.request import TokenLogprobs
     from pocketlm.engine.sampling import SamplingOptions
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
         UnsupportedError,
     )
     from pocketlm.evaluate.evaluation import Evaluation, evaluate
+    from pocketlm.quantize.quantization import Quantized, quantize
 
 __version__ = "0.1.0"
 
@@ -39,12 +41,14 @@ __all__ = [
     "CapacityError",
     "Chunk",
     "Completion",
+    "Converted",
     "Evaluation",
     "IntegrityError",
     "Model",
     "ModelFileError",
     "NotFoundError",
     "PocketLMError",
+    "Quantized",
     "RequestError",
     "SamplingOptions",
     "SourceError",
@@ -52,16 +56,20 @@ __all__ = [
     "TokenLogprobs",
     "UnsupportedError",
     "__version__",
+    "convert",
     "evaluate",
     "load",
+    "quantize",
 ]
 
 # Packages that can be called: see ``callable_package``.
-_PACKAGES = {"evaluate"}
+_PACKAGES = {"convert", "evaluate", "quantize"}
 _HOMES = {
     "Chunk": "pocketlm.engine.answer",
     "Completion": "pocketlm.engine.answer",
+    "Converted": "pocketlm.conversion",
     "Evaluation": "pocketlm.evaluate.evaluation",
+    "Quantized": "pocketlm.quantize.quantization",
     "Model": "pocketlm.api",
     "SamplingOptions": "pocketlm.engine.sampling",
     "Stats": "pocketlm.engine.answer",

@@ -29,8 +29,8 @@ class CallablePackage(ModuleType):
 def make_callable(package: str, home: str, function: str) -> None:
     """Lets a package that is being imported stand for ``function`` of its submodule ``home``.
 
-    The submodule is imported at the first call.
+    The submodule, or the module where ``home`` has a dot, is imported at the first call.
     """
     module = sys.modules[package]
     module.__class__ = CallablePackage
-    vars(module).update(_home=f"{package}.{home}", _function=function)
+    vars(module).update(_home=home if "." in home else f"{package}.{home}", _function=function)

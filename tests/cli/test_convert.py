@@ -82,7 +82,7 @@ def test_what_is_there_stays_unless_forced(pocketlm: Run, folder: Path, tmp_path
     before = out.read_bytes()
     said = pocketlm("convert", out, "-o", out, "--force")
     assert said.code == 2
-    assert "the output is the model itself" in said.err
+    assert "the output is the file that is read" in said.err
     assert out.read_bytes() == before
     said = pocketlm("convert", out, "-o", folder, "--to", "hf", "--force")
     assert said.code == 2
@@ -119,3 +119,21 @@ def test_an_unknown_architecture_is_named(pocketlm: Run, folder: Path, tmp_path:
     assert said.code == 1
     assert "BertForMaskedLM" in said.err
     assert "Qwen3ForCausalLM" in said.err
+
+
+def test_a_quantized_type_is_written_by_the_recipe(
+    pocketlm: Run, folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "q.gguf"
+    said = pocketlm("convert", folder, "-o", out, "--type", "q8_0", "--name", "Q", "--json")
+    assert said.code == 0, said.err
+    assert said.json()["type"] == "Q8_0"
+    with GGUFFile.open(out) as file:
+        assert file.metadata["general.file_type"] == 7
+        assert file.metadata["general.name"] == "Q"
+        types = {name: info.type for name, info in file.tensors.items()}
+    assert types["blk.0.ffn_up.weight"] is BlockType.Q8_0
+    assert types["blk.0.ffn_norm.weight"] is BlockType.F32
+    back = pocketlm("convert", out, "-o", tmp_path / "f.gguf", "--type", "f16", "--json")
+    assert back.json()["type"] == "F16"
+    assert pocketlm("run", out, "the", "--max-tokens", "2").code == 0
