@@ -23,7 +23,8 @@ def types_of(spec: ModelSpec, type: BlockType) -> dict[str, BlockType]:
 
 
 def calibration(spec: ModelSpec, work: WorkFolder, type: BlockType = BlockType.Q3_K) -> Calibration:
-    return Calibration(spec, types_of(spec, type), random_tokens(16, 64), work, threads=2)
+    tokens = random_tokens(16, 64)
+    return Calibration(spec, types_of(spec, type), tokens[:14], tokens[14:], work, threads=2)
 
 
 @pytest.mark.parametrize("arch", ["llama", "gemma3", "phi3"])

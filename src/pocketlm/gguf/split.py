@@ -44,6 +44,12 @@ def split_paths(path: Path, count: int) -> list[Path]:
     ]
 
 
+def split_set(path: Path) -> list[Path]:
+    """The paths of the set that a file belongs to, if its name says so, else its own."""
+    match = _NAME.fullmatch(path.name)
+    return [path] if match is None else split_paths(path, min(int(match[3]), MAX_FILES))
+
+
 def check_member(metadata: Mapping[str, Value], number: int, count: int, path: Path) -> None:
     """Raises ModelFileError unless a file says that it is file `number` (from 0) of `count`."""
     found = _field(metadata, _NUMBER, path, low=0, high=MAX_FILES)

@@ -26,7 +26,7 @@ from pocketlm.models.sources import Matrix, checked_floats
 from pocketlm.progress import Progress, ProgressCallback, silent
 from pocketlm.quantize.codes import LAYOUTS, Bytes, Floats
 from pocketlm.quantize.layer_inputs import LayerInputs, Settings
-from pocketlm.quantize.rounding import compensated
+from pocketlm.quantize.rounding import Doubles, compensated
 from pocketlm.quantize.walk import Tokens, Walk, stages
 from pocketlm.quantize.workfolder import WorkFolder
 
@@ -96,18 +96,20 @@ class Calibration:
     Args:
         spec: the original.
         types: block type that each matrix is to have.
-        tokens: int32 [sequences, length], calibration text.
+        fit, held_out: int32 [sequences, length] each, calibration text.
         work: where finished matrices are kept.
 
     Attributes:
         outcomes: by name of the matrix, as they come.
+        squares: sums of the original's squared inputs over ``fit``, by name of the matrix.
     """
 
     def __init__(
         self,
         spec: ModelSpec,
         types: Mapping[str, BlockType],
-        tokens: Tokens,
+        fit: Tokens,
+        held_out: Tokens,
         work: WorkFolder,
         *,
         threads: int,
@@ -120,13 +122,14 @@ class Calibration:
                 hint="Quantize it to TQ1_0 or TQ2_0 without --method.",
             )
         self.outcomes: dict[str, Outcome] = {}
+        self.squares: dict[str, Doubles] = {}
         self._settings = settings or Settings()
         self._spec = spec
         self._types = types
         self._threads = threads
         self._work = work
-        judges = max(1, round(len(tokens) * self._settings.held_out))
-        self._fit = (len(tokens) - judges) * tokens.shape[1]
+        self._fit = fit.size
+        tokens = np.concatenate([fit, held_out])
         self._original = Walk(tokens, threads=threads)
         self._quantized = Walk(tokens, threads=threads)
         self._weights = OriginalWeights(spec, threads)
@@ -162,7 +165,9 @@ class Calibration:
             self._fit,
             self._settings,
         )
+        squares = np.square(self._original.rows[linear.src][: self._fit]).sum(0, dtype=np.float64)
         for part in linear.parts:
+            self.squares[part.weight] = squares
             type = self._types[part.weight]
             if type not in LAYOUTS:
                 continue

@@ -26,12 +26,10 @@ class Settings:
         damping: added to the second moments' diagonal, as a share of its mean.
         correction: how much of the lost output a layer's target takes back, 0 to 1: all of it fits
             the calibration text best and other text less.
-        held_out: share of the sequences that only judge.
     """
 
     damping: float = 0.01
     correction: float = 0.5
-    held_out: float = 0.125
 
 
 class LayerInputs:
