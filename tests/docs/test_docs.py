@@ -107,7 +107,8 @@ def test_the_reference_names_every_verb_and_option() -> None:
     rows = {row[0].strip("`").split()[1]: row[1] for row in given}
     assert set(rows) == set(VERBS)
     for verb, does in rows.items():
-        under = code_of(verb) if f"\n## {verb}\n" in text_of("docs/reference/cli.md") else {"--json"}
+        has_part = f"\n## {verb}\n" in text_of("docs/reference/cli.md")
+        under = code_of(verb) if has_part else {"--json"}
         named = {part for code in under for part in code.split()} | set(
             re.findall("--[a-z]+", does)
         )
@@ -161,7 +162,13 @@ def test_python_runs(
     def load_tiny(ref: str, **options: Any) -> pocketlm.Model:
         return load(path, **options | {"threads": 1})
 
+    def evaluate_tiny(ref: str, **options: Any) -> Any:
+        models = {name: path for name in ("reference",) if name in options}
+        return evaluate(path, **options | models | {"threads": 1})
+
+    evaluate = pocketlm.evaluate
     monkeypatch.setattr(pocketlm, "load", load_tiny)
+    monkeypatch.setattr(pocketlm, "evaluate", evaluate_tiny)
     names: dict[str, Any] = {}
     for block in PYTHON.findall(text_of(page)):
         exec(compile(block, page.name, "exec"), names)
