@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Literal
 
 from pocketlm.convert.floats import FLOAT_TYPES
-from pocketlm.convert.stream import TensorStream, open_stream
+from pocketlm.convert.stream import FILE_TYPE_KEY, TensorStream, open_stream
 from pocketlm.convert.to_folder import write_folder
 from pocketlm.convert.write import write_floats
 from pocketlm.engine.machine import available_cores
 from pocketlm.errors import RequestError
-from pocketlm.gguf import BlockType, Value
+from pocketlm.gguf import BlockType, GGUFFile, Value
 from pocketlm.progress import ProgressCallback, silent
 from pocketlm.quantize.file_types import FileType, file_type
 from pocketlm.quantize.files import encoder, refuse_overwriting, write_quantized
@@ -82,6 +82,8 @@ def convert(
     _refuse_existing(model.path, out, force=force)
     with open_stream(model.path) as stream:
         extra = _known(model, name, stream.metadata)
+        if wanted is None and model.path.is_file():
+            extra |= _file_type(model.path)
         if wanted is None or wanted.type in FLOAT_TYPES:
             plain = None if wanted is None else wanted.type
             written = write_floats(stream, out, type=plain, extra_metadata=extra, progress=progress)
@@ -140,6 +142,12 @@ def _quantized(
         progress=progress,
     )
     return len(planned)
+
+
+def _file_type(path: Path) -> dict[str, Value]:
+    """What a GGUF file says it is, for a copy of it."""
+    with GGUFFile.open(path) as file:
+        return {key: file.metadata[key] for key in (FILE_TYPE_KEY,) if key in file.metadata}
 
 
 def _known(model: StoredModel, name: str | None, own: Mapping[str, Value]) -> dict[str, Value]:

@@ -134,6 +134,8 @@ def test_a_quantized_type_is_written_by_the_recipe(
         types = {name: info.type for name, info in file.tensors.items()}
     assert types["blk.0.ffn_up.weight"] is BlockType.Q8_0
     assert types["blk.0.ffn_norm.weight"] is BlockType.F32
+    assert pocketlm("convert", out, "-o", tmp_path / "copy.gguf", "--name", "Q").code == 0
+    assert (tmp_path / "copy.gguf").read_bytes() == out.read_bytes()
     back = pocketlm("convert", out, "-o", tmp_path / "f.gguf", "--type", "f16", "--json")
     assert back.json()["type"] == "F16"
     assert pocketlm("run", out, "the", "--max-tokens", "2").code == 0

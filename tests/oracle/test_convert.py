@@ -8,6 +8,8 @@ float16 table (found: 3e-3). A permutation or a rope that is wrong gives differe
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -17,6 +19,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 
 from convert.tiny_tokenizers import (
     CHATML,
@@ -293,3 +296,28 @@ def test_a_real_model_survives_the_way_there_and_back(
     found_logits = native_logits(back, tokens)
     assert np.abs(found_logits - expected).max() <= OURS * np.abs(expected).max()
     assert tokenizer.decode([int(expected[-1].argmax())]).strip() == "Paris"
+
+
+def test_a_multimodal_gemma_gives_its_text_model(tmp_path: Path) -> None:
+    """As checkpoints of 4B and more nest it: the text model beside a vision tower."""
+    text = tmp_path / "text"
+    tiny, model = write_tiny(text, "gemma3-linear", MODELS["gemma3-linear"])
+    whole = tmp_path / "whole"
+    shutil.copytree(text, whole)
+    config = json.loads((text / "config.json").read_text())
+    nested = {
+        "architectures": ["Gemma3ForConditionalGeneration"],
+        "model_type": "gemma3",
+        "text_config": config,
+        "vision_config": {"hidden_size": 8},
+    }
+    (whole / "config.json").write_text(json.dumps(nested))
+    tensors = {f"language_model.{k}": v for k, v in load_file(text / "model.safetensors").items()}
+    tensors["vision_tower.vision_model.head.weight"] = torch.ones(3, 4)
+    tensors["multi_modal_projector.mm_soft_emb_norm.weight"] = torch.ones(4)
+    save_file(tensors, whole / "model.safetensors", metadata={"format": "pt"})
+    path = to_gguf(whole, tmp_path / "whole.gguf")
+    tokens = random_tokens(tiny.lengths[0])
+    assert np.abs(native_logits(path, tokens) - logits_of(model, tokens)).max() <= OURS
+    plain = metadata_of(to_gguf(text, tmp_path / "text.gguf"))
+    assert metadata_of(path) == {**plain, "general.name": "whole"}

@@ -22,7 +22,7 @@ from pocketlm.gguf import BlockType, Value
 from pocketlm.models.config import ModelConfig
 from pocketlm.models.families.llama import halves_from_pairs
 from pocketlm.models.generation import gguf_sampling
-from pocketlm.models.sources import Bytes, Floats
+from pocketlm.models.sources import Bytes, Floats, checked_floats
 from pocketlm.models.spec import ModelSpec
 
 _QUANTIZATION_VERSION = 2  # of ggml's block types
@@ -106,7 +106,7 @@ def _given(name: str, values: Floats) -> StreamTensor:
 
 def _vector(spec: ModelSpec, name: str, shape: tuple[int, ...]) -> StreamTensor:
     def read() -> Bytes:
-        return _as_bytes(spec.source.vector(name))
+        return _as_bytes(checked_floats(name, spec.source.vector(name), spec.path))
 
     return StreamTensor(name, BlockType.F32, shape, read, spec.source.release_pages)
 

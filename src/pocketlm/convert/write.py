@@ -18,19 +18,8 @@ from pocketlm.gguf import BlockType, TensorData, Value, tensor_nbytes, write_ggu
 from pocketlm.models.sources import Bytes
 from pocketlm.progress import Progress, ProgressCallback, silent
 
-# llama.h, enum llama_ftype
-_FILE_TYPES = {
-    BlockType.F32: 0,
-    BlockType.F16: 1,
-    BlockType.Q4_0: 2,
-    BlockType.Q4_1: 3,
-    BlockType.Q8_0: 7,
-    BlockType.Q5_0: 8,
-    BlockType.Q5_1: 9,
-    BlockType.BF16: 32,
-    BlockType.TQ1_0: 36,
-    BlockType.TQ2_0: 37,
-}
+# What a folder's weights can be; llama.h, enum llama_ftype
+_FILE_TYPES = {BlockType.F32: 0, BlockType.F16: 1, BlockType.BF16: 32, BlockType.TQ2_0: 37}
 
 
 @dataclass(frozen=True)
@@ -57,7 +46,7 @@ def write_floats(
         stream: an open one.
         out: replaced if it is there.
         type: F32, F16 or BF16 for all matrices; None leaves each tensor in its own type.
-        extra_metadata: set over the stream's.
+        extra_metadata: set over the stream's and over the file type that is made out.
         progress: in bytes of the file's weights.
 
     Raises:
@@ -78,9 +67,8 @@ def write_floats(
         tensor.release()
 
     most = _most(stream, types)
-    metadata = {**stream.metadata, **(extra_metadata or {})}
-    if most in _FILE_TYPES:
-        metadata[FILE_TYPE_KEY] = _FILE_TYPES[most]
+    kind: dict[str, Value] = {FILE_TYPE_KEY: _FILE_TYPES[most]} if most in _FILE_TYPES else {}
+    metadata = {**stream.metadata, **kind, **(extra_metadata or {})}
     data = [TensorData(t.name, types[t.name], t.shape, partial(chunks, t)) for t in stream.tensors]
     write_gguf(out, metadata, data)
     return WrittenFile(out, most, len(data), total)
