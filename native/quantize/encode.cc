@@ -127,6 +127,7 @@ class Encoding {
     if (beyond_half_.any()) {
       const int64_t block = beyond_half_.get(), elements = block_elements(job_.type);
       const int64_t row = block / row_blocks_, col = block % row_blocks_ * elements;
+      if (elements == 1) throw std::invalid_argument("weight at " + place(row, col) + " is too large for 16 bits");
       throw std::invalid_argument("weights from " + place(row, col) + " on (" + std::to_string(elements) +
                                   ") are too large for the type: a 16-bit float cannot hold their scale");
     }

@@ -117,8 +117,21 @@ POCKETLM_LANES bool write_block(const uint8_t* codes, const Scales& scales, int 
   return sound;
 }
 
+// No block type reaches this far: the largest is Q6_K's 65504 * 128 * 32. Squares of smaller weights cannot overflow.
+constexpr float kUnreachable = 3e8f;
+
+// The index of the first of the weights that is out of reach, -1 where there is none.
+inline int64_t first_unreachable(const float* x, int64_t count) {
+  uint32_t any = 0;
+  for (int64_t i = 0; i < count; ++i) any |= uint32_t(x[i] > kUnreachable) | uint32_t(x[i] < -kUnreachable);
+  for (int64_t i = 0; any && i < count; ++i)
+    if (x[i] > kUnreachable || x[i] < -kUnreachable) return i;
+  return -1;
+}
+
 template <class Block, int N, class Encoder>
 int64_t encode_groups(const float* x, const float* w, int64_t blocks, std::byte* out) {
+  if (const int64_t at = first_unreachable(x, blocks * N); at >= 0) return at / N;
   Tile<N> tile;
   Codes<N> codes;
   Scales scales;
@@ -141,6 +154,7 @@ int64_t encode_groups(const float* x, const float* w, int64_t blocks, std::byte*
 
 template <class Encoder>
 int64_t encode_supers(const float* x, const float* w, int64_t blocks, std::byte* out) {
+  if (const int64_t at = first_unreachable(x, blocks * 256); at >= 0) return at / 256;
   using Block = typename Encoder::Block;
   constexpr int kAtOnce = kLanes / Encoder::kGroups;  // super-blocks of a tile
   Tile<Encoder::kGroup> tile;

@@ -13,10 +13,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+TABLES = {
+    **{isa: f"pocketlm::kernels_{isa}" for isa in ("avx2", "avx512", "neon")},
+    **{f"encode_{isa}": f"pocketlm::encoders_{isa}" for isa in ("avx2", "avx512")},
+}
 OBJECTS = sorted(
     path
-    for path in ROOT.glob("build/*/CMakeFiles/core.dir/native/kernels/*.o")
-    if path.name.split(".")[0] in {"avx2", "avx512", "neon"}
+    for path in ROOT.glob("build/*/CMakeFiles/core.dir/native/*/*.o")
+    if path.name.split(".")[0] in TABLES
     and "sanitize" not in path.parts  # the sanitizers add shared symbols of their own
 )
 
@@ -31,4 +35,4 @@ def test_an_instruction_set_defines_only_its_table(path: Path) -> None:
     symbols = [line.split(maxsplit=2)[1:] for line in listing.splitlines()]
     assert len(symbols) > 20  # the listing is really that of the kernels
     shared = [name for kind, name in symbols if kind.isupper() or kind in "uvw"]
-    assert shared == [f"pocketlm::kernels_{path.name.split('.')[0]}"]
+    assert shared == [TABLES[path.name.split(".")[0]]]
