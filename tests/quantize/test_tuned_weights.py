@@ -52,7 +52,7 @@ def test_linear(type: BlockType) -> None:
     torch.manual_seed(0)
     matrix = tuned(type)
     for delta in matrix.parameters():
-        delta.data.normal_(std=0.1)
+        delta.data.normal_(std=0.5)
     x = torch.randn(2, 5, COLS, requires_grad=True)
     weight = torch.randn(2, 5, ROWS)
     expected = x @ dense(type, matrix).T

@@ -14,15 +14,16 @@ class Schedule:
     """How the tuning goes.
 
     Attributes:
-        learning_rate: Adam's, in parts of a scale: 0.001 moves a scale by up to 0.1 % a step. It
-            rises over the first tenth of the steps and falls to zero along a cosine.
+        learning_rate: Adam's, in steps of the grid (``TunedMatrix``): so far may one training step
+            move the largest weight of a block. It rises over the first tenth of the training and
+            falls to zero along a cosine.
         batch: sequences a step.
         epochs: passes over the training sequences.
         seed: of their order.
     """
 
-    learning_rate: float = 2e-3
-    batch: int = 4
+    learning_rate: float = 0.024
+    batch: int = 1
     epochs: int = 1
     seed: int = 0
 

@@ -14,15 +14,18 @@ import torch
 from torch import Tensor
 
 from pocketlm.quantize.block_scales import V_RUN, Factors
+from pocketlm.quantize.codes import LAYOUTS
 
 _CHUNK = 1 << 20  # weights decoded at a time, so that the float32 step between stays in the cache
 
 
 class TunedMatrix:
-    """A matrix [rows, cols] whose block scales (and minima) are ``initial * (1 + delta)``.
+    """A matrix [rows, cols] whose block scales (and minima) are ``initial * (1 + unit * delta)``.
 
-    A minimum moves by its delta times the larger of itself and its block's scale, since it may be
-    zero. Deltas are float32 [rows, blocks] and begin at zero.
+    ``unit`` is 2 / levels of the type's codes (1/8 for Q4_0, 1/127 for Q8_0): a delta of 1 moves
+    the largest weight of a block by about one step of its grid, so that one learning rate suits a
+    file of many types. A minimum moves in units of the larger of itself and its block's scale,
+    since it may be zero. Deltas are float32 [rows, blocks] and begin at zero.
 
     Attributes:
         scale_delta, minimum_delta: the parameters; ``minimum_delta`` is None without minima.
@@ -32,12 +35,16 @@ class TunedMatrix:
         self._u = torch.from_numpy(factors.u).to(device)
         self._v = None if factors.v is None else torch.from_numpy(factors.v).to(device)
         self._scale = torch.from_numpy(factors.scale).to(device)
+        layout = LAYOUTS[factors.type]
+        unit = 2 / (layout.largest - layout.smallest + 1)
+        self._scale_unit = unit * self._scale
         self._minimum = None
         self.scale_delta = torch.zeros_like(self._scale, requires_grad=True)
         self.minimum_delta: Tensor | None = None
         if factors.minimum is not None:
             self._minimum = torch.from_numpy(factors.minimum).to(device)
-            self._unit = torch.maximum(self._minimum.abs(), self._scale.abs())
+            larger = torch.maximum(self._minimum.abs(), self._scale.abs())
+            self._minimum_unit = unit * larger
             self.minimum_delta = torch.zeros_like(self._scale, requires_grad=True)
 
     def parameters(self) -> list[Tensor]:
@@ -45,10 +52,10 @@ class TunedMatrix:
 
     def fields(self) -> tuple[Tensor, Tensor | None]:
         """Scales and minima as they are now, differentiable by the deltas."""
-        scale = self._scale + self._scale * self.scale_delta
+        scale = self._scale + self._scale_unit * self.scale_delta
         if self._minimum is None or self.minimum_delta is None:
             return scale, None
-        return scale, self._minimum + self._unit * self.minimum_delta
+        return scale, self._minimum + self._minimum_unit * self.minimum_delta
 
     def decode(
         self, scale: Tensor, minimum: Tensor | None, dtype: torch.dtype, rows: Tensor | None = None
