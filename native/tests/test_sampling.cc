@@ -107,6 +107,27 @@ void test_window() {
   CHECK(sampler.sample(logits, 0).id == 3);
 }
 
+void test_divergence() {
+  for (size_t size : {1, 5, 255, 256, 257, 5003}) {
+    const auto reference = noise(size, 1), candidate = noise(size, 2);
+    const int32_t target = static_cast<int32_t>(size) - 1;
+    std::vector<RowDivergence> found(1);
+    divergence_rows(reference, candidate, size, {&target, 1}, found);
+    double p_sum = 0, q_sum = 0, kl = 0;
+    for (size_t i = 0; i < size; ++i) p_sum += std::exp(double(reference[i]));
+    for (size_t i = 0; i < size; ++i) q_sum += std::exp(double(candidate[i]));
+    for (size_t i = 0; i < size; ++i) {
+      const double p = reference[i] - std::log(p_sum), q = candidate[i] - std::log(q_sum);
+      kl += std::exp(p) * (p - q);
+    }
+    CHECK(std::abs(found[0].kl - kl) <= 1e-6 * (1 + kl));
+    CHECK(std::abs(found[0].reference_logprob - (reference.back() - std::log(p_sum))) <= 1e-6);
+    CHECK(std::abs(found[0].candidate_logprob - (candidate.back() - std::log(q_sum))) <= 1e-6);
+    CHECK_THROWS(std::invalid_argument,
+                 (divergence_rows(reference, candidate, size + 1, {&target, 1}, found), 0));
+  }
+}
+
 }  // namespace
 
 int main() {
@@ -116,5 +137,6 @@ int main() {
   test_ties();
   test_bad_input();
   test_window();
+  test_divergence();
   return report();
 }

@@ -86,6 +86,16 @@ def test_what_was_done_before_does_not_shorten_the_time_left(clock: Clock) -> No
     assert stream.getvalue() == "pocketlm: read: 50%, 4 min left\n"
 
 
+def test_a_second_task_of_the_same_name_begins_anew(clock: Clock) -> None:
+    stream = io.StringIO()
+    report = output.PlainLines(stream)
+    for done in (0, 500, 1000, 0):  # two models are packed
+        report(Progress("pack weights", done, 1000))
+        clock.now += 10
+    report(Progress("pack weights", 100, 1000))
+    assert stream.getvalue().splitlines()[-1] == "pocketlm: pack weights: 10%, 90 s left"
+
+
 def test_waiting_is_said_at_once(clock: Clock) -> None:
     stream = io.StringIO()
     output.PlainLines(stream)(Progress("wait for another process", 0))

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from pocketlm.errors import RequestError
+from pocketlm.errors import ModelFileError, RequestError
 from pocketlm.evaluate.divergence import DivergenceMeter, divergence
 from pocketlm.evaluate.perplexity import perplexity
 from pocketlm.evaluate.windows import plan
@@ -125,6 +125,16 @@ def test_models_of_different_vocabularies_are_refused() -> None:
         divergence(Bigram(VOCAB, 0), Bigram(VOCAB + 1, 0), plan(TOKENS, 20, bos=None))
     with pytest.raises(RequestError, match="nothing to compare"):
         DivergenceMeter().result()
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_model_without_finite_logits_is_said_to_be_broken(value: float) -> None:
+    broken, windows = Bigram(VOCAB, 0), plan(TOKENS, 20, bos=None)
+    broken.table[3, 5] = value
+    with pytest.raises(ModelFileError, match=r"no number: the logit of token 5 is"):
+        perplexity(broken, windows)
+    with pytest.raises(ModelFileError, match=r"no number: the logit of token 5 is"):
+        divergence(Bigram(VOCAB, 0), broken, windows)
 
 
 def test_progress_is_in_tokens_read() -> None:

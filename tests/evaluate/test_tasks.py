@@ -70,6 +70,16 @@ def test_the_sum_of_the_choice_s_tokens_decides() -> None:
     assert (found.score().acc, found.truncated) == (1, 0)
 
 
+def test_choices_of_one_token_share_a_row() -> None:
+    model = Bigram(VOCAB, 0)
+    choices = [choice([4, 5], [token]) for token in (9, 17, 30)]
+    found = answer(model, [choices], [0])
+    assert found.chosen[0, 0] == model.table[5, [9, 17, 30]].argmax()
+    assert model.rows_given == [1]
+    answer(model, [[choice([4, 5], [9]), choice([4], [9]), choice([4, 5], [9, 3])]], [0])
+    assert sum(model.rows_given[1:]) == 4  # other prompts and longer choices have rows of their own
+
+
 def test_the_three_measures_divide_by_nothing_characters_and_bytes() -> None:
     model = Bigram(8, 0)
     model.table[:] = 0  # each token costs ln 8

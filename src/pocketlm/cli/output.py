@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 AsJson = Annotated[bool, typer.Option("--json", help="Write JSON.")]
 
 # Tasks whose amounts are bytes; of the others only the share is shown.
-_IN_BYTES = ("download ", "unpack ", "copy ", "hash ", "check ")
+_IN_BYTES = ("download ", "unpack ", "copy ", "hash ", "check ", "convert ")
 _FIRST_LINE_S = 1.0
 _NEXT_LINE_S = 5.0
 _SOON_S = 10.0
@@ -95,18 +95,20 @@ class PlainLines:
         self._stream = stream
         self._task: str | None = None
         self._began = (0.0, 0)  # when the task did, and what was done already
+        self._done = 0
         self._next = 0.0
         self._wrote = False
 
     def __call__(self, progress: Progress) -> None:
         now = time.monotonic()
-        if progress.task != self._task:
+        if progress.task != self._task or progress.done < self._done:  # another of its name
             self._task, self._next, self._wrote = progress.task, now + _FIRST_LINE_S, False
             self._began = (now, progress.done)
             if progress.total is None and progress.done == 0:  # waiting: said at once
                 self._write(progress, now)
         elif now >= self._next or (self._wrote and progress.done == progress.total):
             self._write(progress, now)
+        self._done = progress.done
 
     def _write(self, progress: Progress, now: float) -> None:
         self._next, self._wrote = now + _NEXT_LINE_S, True

@@ -12,17 +12,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pocketlm._native import divergence_rows
 from pocketlm.backends import Backend, Floats, Ints
 from pocketlm.errors import RequestError
 from pocketlm.evaluate.clusters import clustered_mean
 from pocketlm.evaluate.perplexity import Perplexity
+from pocketlm.evaluate.rows import Doubles, divergences
 from pocketlm.evaluate.windows import Window
 from pocketlm.progress import Progress, ProgressCallback, silent
-
-Doubles = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -82,16 +79,16 @@ class DivergenceMeter:
     """
 
     def __init__(self) -> None:
-        self._open: list[tuple[Doubles, Doubles, Doubles, Doubles]] = []
-        self._sequences: list[Doubles] = []  # each (4, tokens)
+        self._open: list[Doubles] = []  # (4, rows) of each block: see ``divergences``
+        self._sequences: list[Doubles] = []
 
     def add(self, reference: Floats, candidate: Floats, targets: Ints) -> None:
         """Logits (rows, vocabulary) of both models, and the tokens (rows,) that came next."""
-        self._open.append(divergence_rows(reference, candidate, np.ascontiguousarray(targets)))
+        self._open.append(divergences(reference, candidate, targets))
 
     def end_sequence(self) -> None:
         if self._open:
-            self._sequences.append(np.concatenate([np.stack(part) for part in self._open], axis=1))
+            self._sequences.append(np.concatenate(self._open, axis=1))
             self._open = []
 
     def result(self) -> Divergence:

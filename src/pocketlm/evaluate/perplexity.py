@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pocketlm._native import target_logprobs
 from pocketlm.backends import Backend
 from pocketlm.evaluate.clusters import clustered_mean
+from pocketlm.evaluate.rows import Doubles, logprobs
 from pocketlm.evaluate.windows import Window
 from pocketlm.progress import Progress, ProgressCallback, silent
 
@@ -53,7 +52,7 @@ def perplexity(
 
 def _logprobs(
     backend: Backend, plan: Sequence[Window], progress: ProgressCallback
-) -> list[NDArray[np.float64]]:
+) -> list[Doubles]:
     """Log-probabilities of the tokens that count, window by window."""
     task, total, done = "perplexity", sum(len(w.tokens) for w in plan), 0
     progress(Progress(task, 0, total))
@@ -61,8 +60,7 @@ def _logprobs(
     for window in plan:
         at, parts = window.first, []
         for block in backend.blocks(window.tokens[:-1], first=at):
-            targets = window.tokens[at + 1 : at + 1 + len(block)]
-            parts.append(target_logprobs(block, np.ascontiguousarray(targets)))
+            parts.append(logprobs(block, window.tokens[at + 1 : at + 1 + len(block)]))
             at += len(block)
         found.append(np.concatenate(parts))
         done += len(window.tokens)

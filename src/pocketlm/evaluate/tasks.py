@@ -17,9 +17,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pocketlm._native import target_logprobs
-from pocketlm.backends import Backend
+from pocketlm.backends import Backend, Floats
 from pocketlm.evaluate.questions import Question
+from pocketlm.evaluate.rows import logprobs
 from pocketlm.progress import Progress, ProgressCallback, silent
 from pocketlm.text import Tokenizer
 
@@ -135,7 +135,7 @@ def answer(
     truncated = 0
     progress(Progress(task, 0, len(encoded)))
     for i, choices in enumerate(encoded):
-        sums = np.array([_score(backend, choice) for choice in choices])
+        sums = _scores(backend, choices)
         characters = np.array([choice.characters for choice in choices])
         sizes = np.array([choice.bytes for choice in choices])
         chosen[i] = [scores.argmax() for scores in (sums, sums / characters, sums / sizes)]
@@ -153,13 +153,19 @@ def _read(choice: Choice) -> int:
     return len(choice.prompt) + len(choice.tokens) - 1  # nothing follows the last token
 
 
-def _score(backend: Backend, choice: Choice) -> float:
-    """Log-probability of the choice's tokens after the prompt."""
-    tokens = np.array(choice.prompt + choice.tokens, np.int32)[-(backend.context + 1) :]
-    at = max(0, len(tokens) - len(choice.tokens) - 1)
-    total = 0.0
-    for block in backend.blocks(tokens[:-1], first=at):
-        targets = np.ascontiguousarray(tokens[at + 1 : at + 1 + len(block)])
-        total += float(target_logprobs(block, targets).sum())
-        at += len(block)
-    return total
+def _scores(backend: Backend, choices: Sequence[Choice]) -> NDArray[np.float64]:
+    """Log-probabilities of the choices' tokens after their prompt, (choices,)."""
+    sums = np.zeros(len(choices))
+    shared: dict[tuple[int, ...], Floats] = {}  # by prompt: the row that choices of one token ask
+    for i, choice in enumerate(choices):
+        tokens = np.array(choice.prompt + choice.tokens, np.int32)[-(backend.context + 1) :]
+        at = max(0, len(tokens) - len(choice.tokens) - 1)
+        if len(choice.tokens) == 1:
+            if choice.prompt not in shared:
+                (shared[choice.prompt],) = backend.blocks(tokens[:-1], first=at)
+            sums[i] = logprobs(shared[choice.prompt], tokens[-1:])[0]
+            continue
+        for block in backend.blocks(tokens[:-1], first=at):
+            sums[i] += logprobs(block, tokens[at + 1 : at + 1 + len(block)]).sum()
+            at += len(block)
+    return sums
