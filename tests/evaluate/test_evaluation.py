@@ -15,6 +15,8 @@ import pytest
 import pocketlm
 from engine import tiny_file
 from pocketlm.evaluate.questions import Question
+from pocketlm.evaluate.texts import CALIBRATION_KEY, text_hash
+from pocketlm.gguf import GGUFFile, TensorData, write_gguf
 from pocketlm.progress import Progress
 
 TEXT = "It was the best of times, it was the worst of times, it was the age of wisdom. " * 5
@@ -71,6 +73,19 @@ def test_a_file_is_read_as_the_text_is(path: Path, tmp_path: Path) -> None:
     assert pocketlm.evaluate(path, text=file, **options) == pocketlm.evaluate(
         path, text=TEXT, **options
     )
+
+
+def test_a_text_that_calibrated_the_model_is_refused(path: Path, tmp_path: Path) -> None:
+    with GGUFFile.open(path) as file:
+        metadata = {**file.metadata, CALIBRATION_KEY: [text_hash(TEXT)]}
+        tensors = [
+            TensorData(info.name, info.type, info.shape, file.tensor_bytes(info.name))
+            for info in file.tensors.values()
+        ]
+        write_gguf(tmp_path / "calibrated.gguf", metadata, tensors)
+    with pytest.raises(pocketlm.RequestError, match="calibrated on this very text"):
+        pocketlm.evaluate(tmp_path / "calibrated.gguf", text=TEXT + "\n", **OPTIONS)
+    assert pocketlm.evaluate(tmp_path / "calibrated.gguf", text=TEXT + "More.", **OPTIONS)
 
 
 def test_max_tokens_cuts_the_text(path: Path) -> None:

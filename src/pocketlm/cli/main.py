@@ -28,11 +28,13 @@ VERBS: dict[str, tuple[str, str]] = {
     "show": ("pocketlm.cli.show", "show"),
     "run": ("pocketlm.cli.run", "run"),
     "chat": ("pocketlm.cli.chat", "chat"),
+    "footprint": ("pocketlm.cli.footprint", "footprint"),
     "cp": ("pocketlm.cli.cp", "cp"),
     "rm": ("pocketlm.cli.rm", "rm"),
     "import": ("pocketlm.cli.import_", "import_model"),
     "verify": ("pocketlm.cli.verify", "verify"),
     "convert": ("pocketlm.cli.convert", "convert"),
+    "quantize": ("pocketlm.cli.quantize", "quantize"),
     "eval": ("pocketlm.cli.eval", "evaluate"),
 }
 _SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"]}

@@ -6,7 +6,7 @@ is too short, vocabularies that differ.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ from pocketlm.evaluate.tasks import (
     encode_choices,
     longest,
 )
-from pocketlm.evaluate.texts import read_utf8
+from pocketlm.evaluate.texts import CALIBRATION_KEY, read_utf8, text_hash
 from pocketlm.evaluate.windows import Window, plan
 from pocketlm.models import ModelSpec, open_model
 from pocketlm.progress import ProgressCallback, silent
@@ -95,9 +95,9 @@ def evaluate(
         max_tokens: reads no more of the text.
         threads, kv: as ``pocketlm.load``; both models get the same.
 
-    Raises RequestError for a text that is too short, a bad question or models that cannot be
-    compared, NotFoundError for a model or file that is not there, CapacityError where the models do
-    not fit into memory.
+    Raises RequestError for a text that is too short or that calibrated the model, a bad question or
+    models that cannot be compared, NotFoundError for a model or file that is not there,
+    CapacityError where the models do not fit into memory.
     """
     if text is None and task is None:
         raise RequestError("there is nothing to measure: give a text or a task")
@@ -114,6 +114,7 @@ def evaluate(
             context = min(DEFAULT_CONTEXT, *(s.spec.config.context for s in subjects))
         windows: list[Window] = []
         if words is not None:
+            _refuse_calibration_text(words, subjects)
             windows = _windows(words, subjects, context, stride, max_tokens)
         encoded = [[encode_choices(s.tokenizer, q) for q in questions] for s in subjects]
         positions = [_positions(s, windows, e) for s, e in zip(subjects, encoded, strict=True)]
@@ -179,6 +180,18 @@ def _require_comparable(subjects: Sequence[_Subject]) -> None:
     if len(subjects) > 1:
         own, other = subjects
         require_same_vocabulary(other.spec.config.vocab, own.spec.config.vocab)
+
+
+def _refuse_calibration_text(words: str, subjects: Sequence[_Subject]) -> None:
+    """A model looks better than it is on the text that it was fitted to."""
+    for subject in subjects:
+        source = subject.spec.tokenizer_source
+        known = source.get(CALIBRATION_KEY) if isinstance(source, Mapping) else None
+        if isinstance(known, list) and text_hash(words) in known:
+            raise RequestError(
+                f"{subject.name} was calibrated on this very text, so it cannot be measured on it",
+                hint="Measure it on a text that it has not seen.",
+            )
 
 
 def _windows(

@@ -1,10 +1,14 @@
-"""Reading the user's text files: UTF-8, exactly as they are."""
+"""The user's text files: read as UTF-8, exactly as they are, and told apart by a hash."""
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 from pocketlm.errors import NotFoundError, RequestError
+
+# Metadata of a file that was calibrated: the hashes of the texts that it was fitted to.
+CALIBRATION_KEY = "pocketlm.calibration.sha256"
 
 
 def read_utf8(path: Path) -> str:
@@ -26,3 +30,8 @@ def read_utf8(path: Path) -> str:
         raise NotFoundError("there is no such file", path=path) from error
     except IsADirectoryError as error:
         raise RequestError("a text file is wanted, this is a folder", path=path) from error
+
+
+def text_hash(text: str) -> str:
+    """SHA-256 of a text without the white space around it, in hexadecimal."""
+    return hashlib.sha256(text.strip().encode()).hexdigest()

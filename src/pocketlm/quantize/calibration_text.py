@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pocketlm.errors import RequestError
-from pocketlm.evaluate.texts import read_utf8
+from pocketlm.evaluate.texts import read_utf8, text_hash
 from pocketlm.evaluate.windows import windows
 from pocketlm.text import Tokenizer
 
@@ -76,11 +76,6 @@ def read_calibration(
         fit,
         held_out,
     )
-
-
-def text_hash(text: str) -> str:
-    """SHA-256 of a text without the white space around it, in hexadecimal."""
-    return hashlib.sha256(text.strip().encode()).hexdigest()
 
 
 def _texts(source: str | Path) -> list[tuple[str, str]]:

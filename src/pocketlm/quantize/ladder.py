@@ -15,6 +15,7 @@ import numpy as np
 from pocketlm.backends import NativeBackend
 from pocketlm.convert.stream import TensorStream
 from pocketlm.evaluate.divergence import divergence
+from pocketlm.evaluate.texts import CALIBRATION_KEY
 from pocketlm.evaluate.windows import Window
 from pocketlm.gguf import TensorData, Value, write_gguf
 from pocketlm.models import ModelSpec, open_model
@@ -156,7 +157,7 @@ class Ladder:
     def _write(self, path: Path, encode: Encode) -> Written:
         facts: dict[str, Value] = {
             "pocketlm.quantize.method": self.kept,
-            "pocketlm.calibration.sha256": list(self._text.hashes),
+            CALIBRATION_KEY: list(self._text.hashes),
         }
         return write_quantized(
             self._stream,

@@ -15,6 +15,7 @@ from typing import Literal, get_args
 from pocketlm.convert.stream import TensorStream, open_stream
 from pocketlm.engine.machine import available_cores
 from pocketlm.errors import RequestError
+from pocketlm.evaluate.texts import CALIBRATION_KEY
 from pocketlm.gguf import Value
 from pocketlm.models import open_model
 from pocketlm.progress import ProgressCallback, silent
@@ -229,7 +230,7 @@ def _facts(
         facts["quantize.imatrix.entries_count"] = len(importance.means)
         facts["quantize.imatrix.chunks_count"] = importance.chunks
     if text is not None:
-        facts["pocketlm.calibration.sha256"] = list(text.hashes)
+        facts[CALIBRATION_KEY] = list(text.hashes)
     return facts
 
 

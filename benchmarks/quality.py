@@ -1,0 +1,131 @@
+"""What each method of quantization loses, beside llama.cpp's quantizers, at the same file size.
+
+    python benchmarks/quality.py ORIGINAL.gguf TEXT.txt --types Q4_0,Q4_K_M --work DIR
+
+Rows: llama.cpp's rounding without and with an importance matrix (``ggml_quantize_chunk`` of the
+``xllamacpp`` package, tensor by tensor, with the types of llama.cpp's mix: what llama-quantize
+does), then the methods of ``pocketlm quantize``. Both sides get the same calibration text and the
+same importance matrix. Columns: mean KL divergence from the original on TEXT with its standard
+error, top-1 agreement, perplexity, file size. Files that are in DIR already are not made again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import xllamacpp.xllamacpp as extension
+from numpy.typing import NDArray
+
+import pocketlm
+from pocketlm.convert.stream import open_stream
+from pocketlm.gguf import dequantize
+from pocketlm.quantize.files import Encode, write_quantized
+from pocketlm.quantize.importance import Importance
+from pocketlm.quantize.plan import PlannedTensor, plan
+from pocketlm.quantize.quantization import make_recipe
+
+LLAMA = {"llama.cpp": False, "llama.cpp + imatrix": True}
+OURS = ("nearest", "search", "calibrated", "distilled")
+
+
+def llama_encoder(importance: Importance | None) -> Encode:
+    """llama.cpp's own rounding of one tensor."""
+    library = ctypes.CDLL(extension.__file__)
+    rounding = library.ggml_quantize_chunk
+    rounding.restype = ctypes.c_size_t
+    rounding.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p] + [ctypes.c_int64] * 3
+    rounding.argtypes += [ctypes.c_void_p]
+
+    def encode(item: PlannedTensor) -> Iterator[NDArray[np.uint8]]:
+        tensor = item.tensor
+        rows, cols = tensor.shape
+        values = dequantize(tensor.type, tensor.read(), tensor.shape)
+        columns = None if importance is None else importance.for_matrix(tensor.name, cols)
+        out = np.empty(item.nbytes, np.uint8)
+        pointer = None if columns is None else columns.ctypes.data
+        rounding(int(item.type), values.ctypes.data, out.ctypes.data, 0, rows, cols, pointer)
+        yield out
+
+    return encode
+
+
+def make(original: Path, type: str, method: str, out: Path, imatrix: Path) -> None:
+    """Writes one file of the table."""
+    if method not in LLAMA:
+        options = {"imatrix": imatrix} if method == "search" else {}
+        pocketlm.quantize(original, out, type, method=method, threads=2, **options)
+        return
+    importance = Importance.load(imatrix) if LLAMA[method] else None
+    recipe = make_recipe(type)
+    with open_stream(original) as stream:
+        planned = plan(stream, recipe, has_importance=LLAMA[method])
+        write_quantized(stream, planned, out, recipe=recipe, encode=llama_encoder(importance))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("original", type=Path)
+    parser.add_argument("text", type=Path)
+    parser.add_argument("--types", default="Q4_0,Q3_K_M,Q2_K,Q4_K_M,Q5_1")
+    parser.add_argument("--methods", default=",".join([*LLAMA, *OURS]))
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--max-tokens", type=int, default=None)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+
+    options.work.mkdir(parents=True, exist_ok=True)
+    imatrix = options.work / "imatrix.gguf"
+    if not imatrix.exists():
+        made = options.work / "with-imatrix.gguf"
+        pocketlm.quantize(
+            options.original, made, "Q8_0", calibration="builtin", save_imatrix=imatrix, threads=2
+        )
+        made.unlink()
+    rows = []
+    for type in options.types.split(","):
+        for method in options.methods.split(","):
+            out = options.work / f"{type}-{method.replace(' ', '')}.gguf"
+            started = time.monotonic()
+            if not out.exists():
+                make(options.original, type, method, out, imatrix)
+            seconds = time.monotonic() - started
+            found = pocketlm.evaluate(
+                out,
+                text=options.text,
+                reference=options.original,
+                max_tokens=options.max_tokens,
+                threads=2,
+            ).divergence
+            row = {
+                "type": type,
+                "method": method,
+                "size": out.stat().st_size,
+                "seconds": round(seconds, 1),
+                "mean_kl": found.mean,
+                "standard_error": found.standard_error,
+                "top1": found.top1,
+                "perplexity": found.perplexity,
+                "original_perplexity": found.reference_perplexity,
+            }
+            rows.append(row)
+            print(
+                f"{type:7} {method:20} KL {found.mean:.5f} ± {found.standard_error:.5f}  "
+                f"top-1 {100 * found.top1:.2f} %  PPL {found.perplexity:.3f} "
+                f"(original {found.reference_perplexity:.3f})  {row['size']:,} bytes  "
+                f"{seconds:.0f} s",
+                flush=True,
+            )
+            if options.json:
+                options.json.write_text(json.dumps(rows, indent=2))
+
+
+if __name__ == "__main__":
+    main()
