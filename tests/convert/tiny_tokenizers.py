@@ -71,11 +71,10 @@ def byte_level(pre: str = "llama-bpe", *, bos: bool = False, ascii_only: bool = 
 
 
 def sentencepiece(kind: str) -> Tokenizer:
-    """SentencePiece BPE as "gemma" or as "llama" (Llama 2, Phi-3) spell spaces."""
-    control = {
-        "gemma": ["<pad>", "<eos>", "<bos>", "<unk>", "<end_of_turn>"],
-        "llama": ["<unk>", "<s>", "</s>"],
-    }[kind]
+    """SentencePiece BPE as "gemma", as "llama" (Llama 2, Mistral) or as "phi3" spell spaces."""
+    control = ["<unk>", "<s>", "</s>"]
+    if kind == "gemma":
+        control = ["<pad>", "<eos>", "<bos>", "<unk>", "<end_of_turn>"]
     known = [*control, *(f"<0x{byte:02X}>" for byte in range(256))]
     letters = [SPACE, *"abcdefghijklmnopqrstuvwxyzHW!,."]
     scratch = letters.copy()
@@ -91,7 +90,11 @@ def sentencepiece(kind: str) -> Tokenizer:
         tokenizer.normalizer = normalizers.Replace(" ", SPACE)
         tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
     else:
-        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(SPACE, "first", split=False)
+        if kind == "llama":
+            tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(SPACE, "first", split=False)
+        else:
+            prefix = [normalizers.Prepend(SPACE), normalizers.Replace(" ", SPACE)]
+            tokenizer.normalizer = normalizers.Sequence(prefix)
         steps.append(decoders.Strip(" ", 1, 0))
     tokenizer.decoder = decoders.Sequence(steps)
     bos = "<bos>" if kind == "gemma" else "<s>"

@@ -133,6 +133,21 @@ def test_converted_models_compute_what_transformers_computes(name: str, tmp_path
             assert np.abs(theirs - expected)[seen].max() <= bound
 
 
+@pytest.mark.parametrize("name", ["gemma3-linear", "qwen2", "phi3-window"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_half_precision_checkpoints_compute_the_same(
+    name: str, dtype: torch.dtype, tmp_path: Path
+) -> None:
+    """Gemma's embedding scale is rounded to the checkpoint's type, which the file must say."""
+    folder = tmp_path / "hf"
+    _, model = write_tiny(folder, name, MODELS[name])
+    model.to(dtype).save_pretrained(folder)
+    path = to_gguf(folder, tmp_path / "model.gguf")
+    tokens = random_tokens(60)
+    found, expected = native_logits(path, tokens), native_logits(folder, tokens)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize(("name", "why"), REFUSED.items())
 def test_what_gguf_cannot_say_is_refused(name: str, why: str, tmp_path: Path) -> None:
     write_tiny(tmp_path / "hf", name, TINY[name])
@@ -212,6 +227,7 @@ def test_bitnet_computes_what_its_folder_computes(form: str, tmp_path: Path) -> 
         ("phi3", lambda: byte_level("gpt-4o")),
         ("gemma3", lambda: sentencepiece("gemma")),
         ("llama", lambda: sentencepiece("llama")),
+        ("phi3", lambda: sentencepiece("phi3")),
     ],
 )
 def test_tokenizers_agree_after_conversion(

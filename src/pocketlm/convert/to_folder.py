@@ -97,14 +97,18 @@ def write_folder(
         with _folder_errors(out):
             temporary.mkdir()
         try:
-            tensors, nbytes = _write(spec, temporary, chosen, progress, shard_bytes)
+            _write_small_files(spec, temporary, chosen)
+            tensors = _tensors(spec, chosen)
+            total = sum(tensor.nbytes for tensor in tensors)
+            watched = _reported(tensors, total, spec.name, progress)
+            write_safetensors(temporary, watched, limit=shard_bytes)
             with _folder_errors(out):
                 temporary.rename(out)
                 sync_folder(out.parent)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
-    return WrittenFolder(out, spec.architecture, chosen, tensors, nbytes)
+    return WrittenFolder(out, spec.architecture, chosen, len(tensors), total)
 
 
 @contextmanager
@@ -128,9 +132,8 @@ def _most(spec: ModelSpec) -> BlockType:
     return most if most in _DTYPES else BlockType.F16
 
 
-def _write(
-    spec: ModelSpec, folder: Path, type: BlockType, progress: ProgressCallback, limit: int
-) -> tuple[int, int]:
+def _write_small_files(spec: ModelSpec, folder: Path, type: BlockType) -> None:
+    """Everything but the weights. What a big vocabulary takes in memory is let go before those."""
     metadata = spec.tokenizer_source
     assert isinstance(metadata, Mapping)
     parts = tokenizer_parts(metadata, spec.architecture)
@@ -146,10 +149,6 @@ def _write(
     for name, data in files.items():
         with atomic_file(folder / name) as write:
             write(data)
-    tensors = _tensors(spec, type)
-    total = sum(tensor.nbytes for tensor in tensors)
-    write_safetensors(folder, _reported(tensors, total, spec.name, progress), limit=limit)
-    return len(tensors), total
 
 
 def _reported(

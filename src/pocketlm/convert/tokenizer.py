@@ -59,29 +59,38 @@ def tokenizer_metadata(folder: Path, rows: int, architecture: str) -> dict[str, 
         UnsupportedError: a tokenizer that GGUF, or PocketLM's reader of it, cannot express.
     """
     file = folder / "tokenizer.json"
-    content = read_json(file)
     parts = tokenizer_parts(folder)
+    original = _said_by(Tokenizer(parts))
+    metadata = _vocabulary(folder, parts, rows)
+    metadata |= _special(parts, rows, file)
+    metadata |= _templates(folder)
+    del parts  # a big vocabulary takes 200 MB, and the next line makes another of it
+    _compare(original, _said_by(Tokenizer.from_gguf(metadata, architecture)), file)
+    return metadata
+
+
+def _vocabulary(folder: Path, parts: TokenizerParts, rows: int) -> dict[str, Value]:
+    """The kind of tokenizer, its tokens, and its merges or scores."""
+    file = folder / "tokenizer.json"
+    content = read_json(file)
     model = content.get("model")
     if not isinstance(model, dict) or model.get("type", "BPE") != "BPE":
         kind = model.get("type") if isinstance(model, dict) else None
         raise UnsupportedError(f"the tokenizer is a {kind} model, PocketLM converts BPE", path=file)
+    tokens = _tokens(parts, rows, file)
     metadata: dict[str, Value] = {}
     if parts.vocabulary.spelling == "byte_level":
-        tokens = _tokens(parts, rows, file)
         metadata[f"{PREFIX}model"] = "gpt2"
         metadata[f"{PREFIX}pre"] = pre_name(content, file)
         _put_tokens(metadata, tokens)
         metadata[f"{PREFIX}merges"] = merge_lines(model, file)
     else:
-        tokens = _scored(_tokens(parts, rows, file), parts, model, folder)
+        tokens = _scored(tokens, parts, model, folder)
         metadata[f"{PREFIX}model"] = "llama"
         metadata[f"{PREFIX}pre"] = "default"
         _put_tokens(metadata, tokens)
         metadata[f"{PREFIX}scores"] = np.array(tokens.scores, dtype=np.float32)
         metadata[f"{PREFIX}add_space_prefix"] = _space_prefix(content)
-    metadata |= _special(parts, rows, file)
-    metadata |= _templates(folder)
-    _try_out(metadata, Tokenizer(parts), architecture, file)
     return metadata
 
 
@@ -223,27 +232,34 @@ def _templates(folder: Path) -> dict[str, Value]:
     return metadata | {f"{key}.{name}": templates[name] for name in others}
 
 
-def _try_out(
-    metadata: Mapping[str, Value], original: Tokenizer, architecture: str, file: Path
-) -> None:
+@dataclass(frozen=True)
+class _Said:
+    """What a tokenizer does with the probe, in whole and in parts, and what ends a turn."""
+
+    ids: list[list[int]]
+    ends: frozenset[int]
+
+
+def _said_by(tokenizer: Tokenizer) -> _Said:
+    texts = (PROBE, *PROBE.split(" ")[:8])
+    return _Said([tokenizer.encode(text, add_special=True) for text in texts], tokenizer.eos_ids)
+
+
+def _compare(original: _Said, made: _Said, file: Path) -> None:
     """Raises UnsupportedError unless a GGUF reader gets the folder's ids."""
-    made = Tokenizer.from_gguf(metadata, architecture)
-    for text in (PROBE, *PROBE.split(" ")[:8]):
-        wanted, found = original.encode(text, add_special=True), made.encode(text, add_special=True)
+    for wanted, found in zip(original.ids, made.ids, strict=True):
         if wanted != found:
-            at = next(
-                (i for i, (a, b) in enumerate(zip(wanted, found, strict=False)) if a != b),
-                min(len(wanted), len(found)),
-            )
+            pairs = enumerate(zip(wanted, found, strict=False))
+            at = next((i for i, (a, b) in pairs if a != b), min(len(wanted), len(found)))
             raise UnsupportedError(
                 "the tokenizer would give other tokens in a GGUF file: "
                 f"{wanted[at : at + 4]} became {found[at : at + 4]} at token {at}",
                 path=file,
                 hint="The tokenizer does something that GGUF has no field for.",
             )
-    if original.eos_ids != made.eos_ids:
+    if original.ends != made.ends:
         raise UnsupportedError(
-            f"the ids that end a turn, {sorted(original.eos_ids)}, would become "
-            f"{sorted(made.eos_ids)} in a GGUF file",
+            f"the ids that end a turn, {sorted(original.ends)}, would become "
+            f"{sorted(made.ends)} in a GGUF file",
             path=file,
         )
