@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 import pytest
@@ -14,13 +15,16 @@ WORDS = 1 << 14
 
 
 class Words:
-    """A tokenizer of numbers: each word is its own id."""
+    """A tokenizer of words: a number is its own id, any other word a hash."""
 
     bos_id = 1
     adds_bos = True
 
     def encode(self, text: str) -> list[int]:
-        return [int(word) % WORDS if word.isdigit() else len(word) for word in text.split()]
+        return [
+            int(word) if word.isdecimal() and int(word) < WORDS else crc32(word.encode()) % WORDS
+            for word in text.split()
+        ]
 
 
 def write(path: Path, ids: list[int]) -> Path:
