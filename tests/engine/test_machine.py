@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -82,3 +84,11 @@ def test_this_machine() -> None:
     assert 1 <= available_cores() <= (os.cpu_count() or 1)
     peak = peak_memory()
     assert peak is None or peak > MIB
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux alone says it so")
+def test_the_peak_is_of_this_program_not_of_the_one_that_started_it() -> None:
+    ballast = b"x" * (200 * MIB)
+    code = "from pocketlm.engine.machine import peak_memory; print(peak_memory())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < len(ballast) < (peak_memory() or 0)

@@ -9,6 +9,7 @@ from pathlib import Path
 _CGROUPS = Path("/sys/fs/cgroup")
 _CPUS = Path("/sys/devices/system/cpu")
 _SELF = Path("/proc/self/cgroup")
+_STATUS = Path("/proc/self/status")
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,10 @@ def peak_memory() -> int | None:
         import psutil
 
         return int(psutil.Process().memory_info().peak_wset)
+    # In Linux a new program starts with the peak of the process that started it as its ru_maxrss.
+    for line in (_read(_STATUS) or "").splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -12,7 +12,7 @@ from pocketlm.gguf.types import (
     dequantize,
     tensor_nbytes,
 )
-from pocketlm.gguf.writer import TensorData, write_gguf
+from pocketlm.gguf.writer import TensorData, gguf_nbytes, write_gguf
 
 __all__ = [
     "NATIVE_TYPES",
@@ -25,6 +25,7 @@ __all__ = [
     "block_elements",
     "decodable",
     "dequantize",
+    "gguf_nbytes",
     "release_pages",
     "tensor_nbytes",
     "write_gguf",

@@ -84,6 +84,22 @@ def write_gguf(
             write(bytes(padded(nbytes, alignment) - nbytes))
 
 
+def gguf_nbytes(
+    metadata: Mapping[str, Value],
+    tensors: Iterable[TensorData],
+    *,
+    alignment: int | None = None,
+) -> int:
+    """Size of the file that ``write_gguf`` makes of the same; the tensors' data are not looked at.
+
+    Raises RequestError as ``write_gguf`` does.
+    """
+    plan = list(tensors)
+    entries, alignment = _aligned(metadata, alignment)
+    sizes = (padded(tensor_nbytes(t.type, t.shape), alignment) for t in plan)
+    return len(_header(entries, plan, alignment)) + sum(sizes)
+
+
 def _aligned(
     metadata: Mapping[str, Value], alignment: int | None
 ) -> tuple[Mapping[str, Value], int]:

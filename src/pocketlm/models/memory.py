@@ -1,16 +1,14 @@
 """How much memory a model will take, before any of it is taken.
 
-Three sums, for the decision whether to load a model and for advice:
+Two sums, for the decision whether to load a model and for advice:
 
 * ``core_memory``: packed weights, KV cache and workspace. They are the executor's own sum, over the
   program with weights that have a shape but no data, so what is promised is what it takes; also
   for a file of other types that is not written yet.
-* ``tokenizer_memory``: the vocabulary as objects of Python and of the ``tokenizers`` library.
-* ``PROCESS_BYTES``: the interpreter and the libraries.
-
-The last two are models of other people's allocations: their constants are measured (Linux x86-64,
-CPython 3.11, tokenizers 0.23, glibc) over vocabularies of 1,000 to 262,144 tokens of both kinds,
-and reproduce what stays resident within 3 MiB.
+* ``tokenizer_memory``: the vocabulary as objects of Python and of the ``tokenizers`` library. It
+  is a model of other people's allocations, whose constants are measured (Linux x86-64, CPython
+  3.11, tokenizers 0.23) over vocabularies of 32,000 to 262,144 tokens of both kinds; it
+  reproduces what stays resident within 5 MiB.
 """
 
 from __future__ import annotations
@@ -26,14 +24,6 @@ from pocketlm.errors import ModelFileError
 from pocketlm.gguf import BlockType
 from pocketlm.models.program import Floats, lower
 from pocketlm.models.spec import ModelSpec
-
-PROCESS_BYTES = 48 << 20
-"""A Python process that has imported the engine, before it opens a model: interpreter 9 MiB, NumPy,
-tokenizers, jinja2 and the core 33 MiB, and 6 MiB that loading and answering touch besides (code
-pages, threads, the tokenizer's regular expressions)."""
-
-SLICE_BYTES = 16 << 20
-"""Of the mapped file, resident while a matrix is packed (``_native.Weight.pack``)."""
 
 
 @dataclass(frozen=True, kw_only=True)

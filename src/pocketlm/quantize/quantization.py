@@ -16,7 +16,7 @@ from pocketlm.convert.stream import TensorStream, open_stream
 from pocketlm.engine.machine import available_cores
 from pocketlm.errors import RequestError
 from pocketlm.evaluate.texts import CALIBRATION_KEY
-from pocketlm.gguf import Value
+from pocketlm.gguf import TensorData, Value, gguf_nbytes
 from pocketlm.models import open_model
 from pocketlm.progress import ProgressCallback, silent
 from pocketlm.quantize.calibration_text import (
@@ -26,7 +26,13 @@ from pocketlm.quantize.calibration_text import (
     read_calibration,
 )
 from pocketlm.quantize.file_types import file_type, writable_type
-from pocketlm.quantize.files import Written, encoder, refuse_overwriting, write_quantized
+from pocketlm.quantize.files import (
+    Written,
+    encoder,
+    final_metadata,
+    refuse_overwriting,
+    write_quantized,
+)
 from pocketlm.quantize.importance import Importance
 from pocketlm.quantize.ladder import Ladder
 from pocketlm.quantize.measuring import measure_importance
@@ -177,6 +183,13 @@ def quantize(
             progress=progress,
         )
     return _result(written, recipe, planned, method, {})
+
+
+def file_size(stream: TensorStream, planned: Sequence[PlannedTensor], recipe: Recipe) -> int:
+    """Bytes of the file that ``quantize`` writes with its default method and no calibration."""
+    metadata = final_metadata(stream, recipe, _facts("search", None, None, None))
+    tensors = (TensorData(p.tensor.name, p.type, p.tensor.shape, b"") for p in planned)
+    return gguf_nbytes(metadata, tensors)
 
 
 def _check_options(method: str, calibration: object, imatrix: object, save_imatrix: object) -> None:
