@@ -166,9 +166,13 @@ def test_python_runs(
         models = {name: path for name in ("reference",) if name in options}
         return evaluate(path, **options | models | {"threads": 1})
 
-    evaluate = pocketlm.evaluate
+    def quantize_tiny(ref: str, out: str, type: str, **options: Any) -> Any:
+        return quantize(path, tmp_path / out, type, **options | {"method": "search", "threads": 1})
+
+    evaluate, quantize = pocketlm.evaluate, pocketlm.quantize
     monkeypatch.setattr(pocketlm, "load", load_tiny)
     monkeypatch.setattr(pocketlm, "evaluate", evaluate_tiny)
+    monkeypatch.setattr(pocketlm, "quantize", quantize_tiny)
     names: dict[str, Any] = {}
     for block in PYTHON.findall(text_of(page)):
         exec(compile(block, page.name, "exec"), names)
