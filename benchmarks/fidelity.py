@@ -53,7 +53,7 @@ def main() -> None:
 
     with pocketlm.load(str(options.model)) as model:
         ids = model.tokenizer.encode(options.text.read_text(encoding="utf-8"))
-    tokens = np.array(ids[: options.tokens], np.int32)
+    tokens = np.array(ids[: options.tokens + 1], np.int32)  # the last is only what follows
     reference = Reference(options.model)
     engines = {
         "pocketlm": NativeBackend.open(
@@ -76,7 +76,9 @@ def main() -> None:
         record = {"model": options.model.name, "isa": _native.isa()}
         print(json.dumps(record | {n: asdict(r) for n, r in results.items()}, indent=2))
         return
-    print(f"{options.model.name}, {options.text.name}, {len(tokens)} tokens, isa {_native.isa()}")
+    print(
+        f"{options.model.name}, {options.text.name}, {len(tokens) - 1} tokens, isa {_native.isa()}"
+    )
     for name, row in results.items():
         print(
             f"{name:10} mean KL {row.mean:.3e} ± {row.standard_error or 0:.1e}  "
