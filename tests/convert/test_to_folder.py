@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ from safetensors.numpy import load_file
 from pocketlm.convert import open_stream
 from pocketlm.convert.to_folder import write_folder
 from pocketlm.convert.write import write_floats
-from pocketlm.errors import ModelFileError, RequestError, UnsupportedError
+from pocketlm.errors import CapacityError, ModelFileError, RequestError, UnsupportedError
 from pocketlm.gguf import BlockType, GGUFFile, TensorData, write_gguf
 from pocketlm.models import open_model
 from pocketlm.progress import Progress
@@ -133,6 +135,27 @@ def test_an_error_leaves_no_folder(gguf: Path, tmp_path: Path) -> None:
     before = set(tmp_path.iterdir())
     with pytest.raises(ModelFileError, match=r"'blk.1.ffn_up.weight' holds a weight"):
         write_folder(tmp_path / "bad.gguf", tmp_path / "back")
+    assert set(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("left", [0, 3_000, 60_000])
+def test_a_full_disk_leaves_no_folder(
+    left: int, gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = set(tmp_path.iterdir())
+    real = os.write
+
+    def write(descriptor: int, data: bytes | memoryview) -> int:
+        nonlocal left
+        if left <= 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        count = real(descriptor, data[:left])
+        left -= count
+        return count
+
+    monkeypatch.setattr(os, "write", write)
+    with pytest.raises(CapacityError, match="disk is full"):
+        write_folder(gguf, tmp_path / "back")
     assert set(tmp_path.iterdir()) == before
 
 

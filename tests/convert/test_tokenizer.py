@@ -119,6 +119,15 @@ def test_ends_of_a_turn_are_kept(tmp_path: Path) -> None:
     assert Tokenizer.from_gguf(metadata, "llama").eos_ids == {0, 1, 2}
 
 
+def test_an_end_that_only_the_configuration_names_becomes_eos(tmp_path: Path) -> None:
+    folder = tmp_path / "m"
+    write_tokenizer(folder, byte_level(), eos_token=None)
+    (folder / "config.json").write_text(json.dumps({"eos_token_id": 1}))
+    metadata = tokenizer_metadata(folder, 320, "llama")
+    assert metadata["tokenizer.ggml.eos_token_id"] == 1
+    assert "tokenizer.ggml.eot_token_id" not in metadata
+
+
 def test_named_templates_are_kept(tmp_path: Path) -> None:
     folder = tmp_path / "m"
     templates = [

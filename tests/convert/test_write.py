@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import ml_dtypes
@@ -113,6 +115,18 @@ def test_a_full_disk_leaves_nothing_and_keeps_what_was_there(
         write_floats(stream, out)
     assert [path.name for path in out.parent.iterdir()] == ["x.gguf"]
     assert out.read_bytes() == b"before"
+
+
+def test_a_disk_that_is_too_small_is_told_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, out = write_llama(tmp_path / "m"), tmp_path / "x.gguf"
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=100_000))
+    seen: list[Progress] = []
+    with open_stream(folder) as stream, pytest.raises(CapacityError, match="has 100,000 left"):
+        write_floats(stream, out, progress=seen.append)
+    assert not seen
+    assert not out.exists()
 
 
 # Runs in a process of its own: how much its memory grows at most, in bytes, while it converts.

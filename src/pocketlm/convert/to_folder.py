@@ -25,6 +25,7 @@ from pocketlm.convert.hf_config import hf_config
 from pocketlm.convert.hf_tokenizer import token_ids, tokenizer_files
 from pocketlm.convert.packed import PackedMatrix, is_bit_linear, pack
 from pocketlm.convert.safetensors_files import SHARD_BYTES, SafeTensor, write_safetensors
+from pocketlm.convert.space import require_space
 from pocketlm.errors import CapacityError, RequestError
 from pocketlm.files import DISK_FULL, sync_folder
 from pocketlm.gguf import BlockType
@@ -93,13 +94,14 @@ def write_folder(
     with closing(open_model(source)) as spec:
         chosen = _most(spec) if type is None else type
         assert chosen in _DTYPES
+        tensors = _tensors(spec, chosen)
+        total = sum(tensor.nbytes for tensor in tensors)
+        require_space(out.absolute().parent, total)
         temporary = out.parent / f".{out.name}.part-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         with _folder_errors(out):
             temporary.mkdir()
         try:
             _write_small_files(spec, temporary, chosen)
-            tensors = _tensors(spec, chosen)
-            total = sum(tensor.nbytes for tensor in tensors)
             watched = _reported(tensors, total, spec.name, progress)
             write_safetensors(temporary, watched, limit=shard_bytes)
             with _folder_errors(out):

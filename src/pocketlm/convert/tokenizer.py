@@ -186,12 +186,6 @@ def _space_prefix(content: Mapping[str, Any]) -> bool:
 def _special(parts: TokenizerParts, rows: int, file: Path) -> dict[str, Value]:
     """The named ids, and what is put around a text."""
     metadata: dict[str, Value] = {}
-    named = [
-        ("bos", parts.bos_id),
-        ("eos", parts.eos_id),
-        ("unknown", parts.unknown_id),
-        ("padding", parts.padding_id),
-    ]
     # Ends of a turn that a reader finds neither as EOS nor by their text.
     texts = end_of_turn_texts()
     vocabulary = parts.vocabulary
@@ -200,6 +194,15 @@ def _special(parts: TokenizerParts, rows: int, file: Path) -> dict[str, Value]:
         for i in parts.eos_ids - {parts.eos_id}
         if not (i in vocabulary.control and vocabulary.tokens[i] in texts)
     )
+    eos_id = parts.eos_id
+    if eos_id is None and unnamed:
+        eos_id = unnamed.pop(0)
+    named = [
+        ("bos", parts.bos_id),
+        ("eos", eos_id),
+        ("unknown", parts.unknown_id),
+        ("padding", parts.padding_id),
+    ]
     named += list(zip(("eot", "eom"), unnamed, strict=False))
     if len(unnamed) > 2:
         raise UnsupportedError(

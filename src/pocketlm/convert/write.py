@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from pocketlm.convert.floats import FLOAT_TYPES, recoded
+from pocketlm.convert.space import require_space
 from pocketlm.convert.stream import FILE_TYPE_KEY, StreamTensor, TensorStream
 from pocketlm.gguf import BlockType, TensorData, Value, tensor_nbytes, write_gguf
 from pocketlm.models.sources import Bytes
@@ -55,6 +56,7 @@ def write_floats(
     """
     types = {tensor.name: _type_of(tensor, type) for tensor in stream.tensors}
     total = sum(tensor_nbytes(types[tensor.name], tensor.shape) for tensor in stream.tensors)
+    require_space(out.absolute().parent, total)
     done = 0
     name = stream.metadata.get("general.name", stream.path.name)
 
