@@ -12,13 +12,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import get_args
 
 from pocketlm.advise.peak import measured_peak
 from pocketlm.convert.stream import TensorStream, open_stream
-from pocketlm.engine.build import DEFAULT_STEP_TOKENS, KvType, choose_context
+from pocketlm.engine.build import EngineOptions, KvType, choose_context
 from pocketlm.engine.machine import available_cores
-from pocketlm.errors import RequestError
 from pocketlm.gguf import BlockType
 from pocketlm.models import ModelSpec, open_model
 from pocketlm.models.memory import Capacity, core_memory, tokenizer_memory
@@ -107,28 +105,16 @@ def footprint(
     Raises RequestError for an unknown type or a context beyond the model's, and what opening the
     model raises.
     """
-    if kv not in get_args(KvType):
-        raise RequestError(f"kv is {kv!r}, expected one of {', '.join(get_args(KvType))}")
-    wanted = [file_type(name) for name in dict.fromkeys(types)]
+    options = EngineOptions(context=context, kv=kv, threads=threads or available_cores())
+    wanted = list(dict.fromkeys(file_type(name) for name in types))
     path = ref if isinstance(ref, Path) else Store().resolve(ref).path
     with closing(open_model(path)) as spec, open_stream(path) as stream:
-        context = choose_context(context, spec.config.context)
-        machine = _Machine(context, kv, threads or available_cores())
-        found = list(_sized(str(ref), spec, stream, wanted, machine))
+        options = replace(options, context=choose_context(context, spec.config.context))
+        found = list(_sized(str(ref), spec, stream, wanted, options))
     if measure:
         progress(Progress(f"measure {path.name}", 0, None))
-        peak = measured_peak(path, context=context, kv=kv, threads=machine.threads)
-        found[0] = replace(found[0], measured_peak=peak)
+        found[0] = replace(found[0], measured_peak=measured_peak(path, options))
     return found
-
-
-@dataclass(frozen=True)
-class _Machine:
-    """How the model would be run."""
-
-    context: int
-    kv: str
-    threads: int
 
 
 def _sized(
@@ -136,7 +122,7 @@ def _sized(
     spec: ModelSpec,
     stream: TensorStream,
     wanted: Sequence[FileType],
-    machine: _Machine,
+    options: EngineOptions,
 ) -> Iterator[Footprint]:
     """One for the file itself, and one for each type."""
     original = describe_path(spec.path).quantization
@@ -144,7 +130,7 @@ def _sized(
     parameters = sum(math.prod(tensor.shape) for tensor in stream.tensors)
     half = _plan(stream, file_type("F16"))[1]
 
-    def made(type: str, file: int, memory: _Memory, requantized: bool) -> Footprint:
+    def made(type: str, file: int, types: Mapping[str, BlockType], requantized: bool) -> Footprint:
         return Footprint(
             model=model,
             type=type,
@@ -154,19 +140,17 @@ def _sized(
             parameters=parameters,
             bits_per_weight=8 * file / parameters,
             reduction=1 - file / half,
-            context=machine.context,
-            **vars(memory),
+            **vars(_memory(spec, types, options)),
         )
 
-    own = _memory(spec, {}, machine)
-    yield replace(made(original, size, own, False), on_disk=True, measured_file=size)
+    yield replace(made(original, size, {}, False), on_disk=True, measured_file=size)
     for kind in wanted:
         planned, file = _plan(stream, kind)
         if kind.name == original and all(item.copied for item in planned):
             continue
         types = {item.tensor.name: item.type for item in planned}
         again = any(not (item.copied or item.tensor.type in FLOATS) for item in planned)
-        yield made(kind.name, file, _memory(spec, types, machine), again)
+        yield made(kind.name, file, types, again)
 
 
 def _plan(stream: TensorStream, kind: FileType) -> tuple[list[PlannedTensor], int]:
@@ -183,23 +167,26 @@ class _Memory:
     kv: int
     workspace: int
     tokenizer: int
+    context: int
     peak: int
 
 
-def _memory(spec: ModelSpec, types: Mapping[str, BlockType], machine: _Machine) -> _Memory:
+def _memory(spec: ModelSpec, types: Mapping[str, BlockType], options: EngineOptions) -> _Memory:
     """What the model takes when one sequence fills the context.
 
     The tokenizer is built before the weights are packed, and lets go what it does not keep; pages
     of the file leave as they are packed. So the peak is while it is built, or in the end: weights,
     cache, the rows of the workspace that a prompt touches, and logits.
     """
+    assert options.context is not None
+    assert options.threads is not None
     capacity = Capacity(
-        tokens=min(machine.context, DEFAULT_STEP_TOKENS),
+        tokens=min(options.context, options.step_tokens),
         sequences=1,
         rows=1,
-        positions=machine.context,
-        kv=machine.kv,
-        threads=machine.threads,
+        positions=options.context,
+        kv=options.kv,
+        threads=options.threads,
     )
     core = core_memory(spec, capacity, types)
     tokenizer = tokenizer_memory(spec)
@@ -211,5 +198,6 @@ def _memory(spec: ModelSpec, types: Mapping[str, BlockType], machine: _Machine) 
         kv=core.kv,
         workspace=core.workspace,
         tokenizer=tokenizer.kept,
+        context=options.context,
         peak=PROCESS_BYTES + max(running, tokenizer.building),
     )

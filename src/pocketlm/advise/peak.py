@@ -12,24 +12,28 @@ import subprocess
 import sys
 from pathlib import Path
 
+from pocketlm.engine.build import EngineOptions
 from pocketlm.errors import PocketLMError
 
 _ANSWER = 4  # tokens
 
 
-def measured_peak(path: Path, *, context: int, kv: str, threads: int) -> int:
-    """Bytes resident at most while the model reads a prompt that fills ``context``.
+def measured_peak(path: Path, options: EngineOptions) -> int:
+    """Bytes resident at most while the model reads a prompt that fills the context.
 
+    options: with context and threads.
     Raises PocketLMError with what the process said where it fails.
     """
-    answer = min(_ANSWER, context - 1) or 1
+    assert options.context is not None
+    answer = max(1, min(_ANSWER, options.context - 1))
     command = [
         *(sys.executable, "-m", "pocketlm", "run", str(path), "-", "--raw", "--json"),
-        *("--context", str(context), "--kv", kv, "--threads", str(threads)),
-        *("--max-tokens", str(answer), "--on-overflow", "truncate", "--temperature", "0"),
+        *("--context", str(options.context), "--kv", options.kv),
+        *("--threads", str(options.threads), "--temperature", "0"),
+        *("--max-tokens", str(answer), "--on-overflow", "truncate"),
     ]
     done = subprocess.run(
-        command, input=_words(context), capture_output=True, text=True, encoding="utf-8"
+        command, input=_words(options.context), capture_output=True, text=True, encoding="utf-8"
     )
     if done.returncode != 0:
         raise PocketLMError(f"measuring failed: {done.stderr.strip() or 'no message'}", path=path)

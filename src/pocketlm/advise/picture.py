@@ -6,6 +6,7 @@ pyplot, so nothing depends on a display or on what the caller draws.
 
 from __future__ import annotations
 
+import importlib.util
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,19 +40,23 @@ def picture_format(path: Path) -> Format:
     raise RequestError(f"'{path.name}' should end in .png or .svg")
 
 
+def require_matplotlib() -> None:
+    """Raises UnsupportedError where matplotlib is not installed."""
+    if importlib.util.find_spec("matplotlib") is None:
+        raise UnsupportedError(
+            "drawing needs matplotlib, which is not installed",
+            hint="Install it with: pip install 'pocketlm[plot]'.",
+        )
+
+
 def draw(footprints: Sequence[Footprint], format: Format) -> bytes:
     """The picture as a file's bytes; the same footprints give the same bytes.
 
     Raises UnsupportedError where matplotlib is not installed.
     """
-    try:
-        import matplotlib  # type: ignore[import-not-found,unused-ignore]
-        from matplotlib.figure import Figure  # type: ignore[import-not-found,unused-ignore]
-    except ImportError as error:
-        raise UnsupportedError(
-            "drawing needs matplotlib, which is not installed",
-            hint="Install it with: pip install 'pocketlm[plot]'.",
-        ) from error
+    require_matplotlib()
+    import matplotlib  # type: ignore[import-not-found,unused-ignore]
+    from matplotlib.figure import Figure  # type: ignore[import-not-found,unused-ignore]
 
     models = list(dict.fromkeys(one.model for one in footprints))
     most = max(sum(one.model == model for one in footprints) for model in models)

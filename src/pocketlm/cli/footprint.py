@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from pocketlm.cli.output import AsJson
+from pocketlm.errors import RequestError
 
 if TYPE_CHECKING:
     from pocketlm.advise.footprint import Footprint
@@ -42,12 +43,13 @@ def footprint(
     from pocketlm.cli.output import progress, write_json
 
     if plot is not None:
-        from pocketlm.advise.picture import draw, picture_format
+        from pocketlm.advise.picture import draw, picture_format, require_matplotlib
 
-        picture_format(plot)  # a wrong name is said before the work
+        format = picture_format(plot)  # what cannot be drawn is said before the work
+        require_matplotlib()
     wanted = DEFAULT_TYPES if types is None else _names(types)
     found: list[Footprint] = []
-    for ref in refs:
+    for ref in dict.fromkeys(refs):
         fetch(ref)
         with progress() as report:
             found += compute(
@@ -62,7 +64,7 @@ def footprint(
     if csv is not None:
         save(csv, csv_text(found).encode())
     if plot is not None:
-        save(plot, draw(found, picture_format(plot)))
+        save(plot, draw(found, format))
     if as_json:
         write_json([asdict(one) for one in found])
         return
@@ -73,7 +75,10 @@ def _names(types: str) -> tuple[str, ...]:
     """``Q4_0,Q4_K_M`` as names."""
     if types.strip().lower() == "none":
         return ()
-    return tuple(name.strip() for name in types.split(",") if name.strip())
+    names = tuple(name.strip() for name in types.split(",") if name.strip())
+    if not names:
+        raise RequestError("--types names no file type", hint="For example: --types Q4_0,Q4_K_M.")
+    return names
 
 
 def _write(found: Sequence[Footprint]) -> None:

@@ -22,7 +22,6 @@ from pocketlm.progress import ProgressCallback, silent
 KvType = Literal["f16", "f32"]
 
 DEFAULT_CONTEXT = 4096
-DEFAULT_STEP_TOKENS = 512
 _MOST_SEQUENCES = 1024
 # Rows of logits that scoring asks for at once: enough for the output matrix to be read for many
 # tokens, within this many bytes.
@@ -47,7 +46,7 @@ class EngineOptions:
     threads: int | None = None
     kv: KvType = "f16"
     sequences: int = 1
-    step_tokens: int = DEFAULT_STEP_TOKENS
+    step_tokens: int = 512
     prefix_cache: bool = True
 
     def __post_init__(self) -> None:
