@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import functools
+import math
 import re
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +20,13 @@ from pocketlm import _native, errors
 from pocketlm.cli.chat import Session
 from pocketlm.cli.main import VERBS, app
 from pocketlm.engine.sampling import OPTION_NAMES, SamplingParams
-from pocketlm.gguf import BlockType, block_bytes, block_elements, decodable
+from pocketlm.gguf import BlockType, block_bytes, block_elements, decodable, tensor_nbytes
 from pocketlm.gguf.types import NATIVE_TYPES
 from pocketlm.models.families import FAMILIES
+from pocketlm.quantize.file_types import FILE_TYPES
+from pocketlm.quantize.mix import fitting
+from pocketlm.quantize.plan import plan
+from pocketlm.quantize.quantization import make_recipe
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -215,10 +221,44 @@ def test_the_table_of_families() -> None:
         assert set(re.findall(r"`(.+?)`", classes)) == set(family.hf)
 
 
+def test_the_table_of_block_types_that_are_written() -> None:
+    rows = table("docs/reference/types.md", "block type", "bits a weight")
+    assert {row[0] for row in rows} == {kind.type.name for kind in FILE_TYPES.values()}
+    for name, bits, weights, size, _ in rows:
+        type = BlockType[name]
+        assert (int(weights), int(size)) == (block_elements(type), block_bytes(type)), name
+        assert float(bits) == 8 * int(size) / int(weights), name
+
+
+def test_the_table_of_file_types() -> None:
+    """Its bits are those of a Qwen3 0.6B, whose shape a benchmark has."""
+    benchmark = runpy.run_path(str(ROOT / "benchmarks" / "random_model.py"))
+    model = benchmark["random_stream"]("qwen3-0.6b", 1)
+    rows = table("docs/reference/types.md", "file type", "matrices")
+    assert [row[0] for row in rows] == list(FILE_TYPES)
+    for name, type, _, bits in rows:
+        planned = plan(model, make_recipe(name))
+        weights = sum(math.prod(item.tensor.shape) for item in planned)
+        assert type == FILE_TYPES[name].type.name
+        assert bits == f"{8 * sum(item.nbytes for item in planned) / weights:.2f}", name
+
+
+def test_the_table_of_fallbacks() -> None:
+    rows = table("docs/reference/types.md", "wanted", "with rows of whole 32s")
+    listed = {wanted: row for row in rows for wanted in row[0].split(", ")}
+    quantized = {kind.type for kind in FILE_TYPES.values() if kind.quantized}
+    assert set(listed) == {type.name for type in quantized}
+    for type in quantized:
+        _, fitting_32, otherwise = listed[type.name]
+        found = fitting(type, 576)
+        assert fitting_32 == ("as wanted" if found == type else found.name)
+        assert otherwise == fitting(type, 80).name
+
+
 def packed_bytes(type: BlockType) -> float:
     """Bytes that 256 weights of a row take in memory, where no stream needs padding."""
     rows, columns = 16, 512
-    data = np.zeros(rows * columns // block_elements(type) * block_bytes(type), np.uint8)
+    data = np.zeros(tensor_nbytes(type, (rows, columns)), np.uint8)
     return _native.Weight.pack(type, rows, columns, data).nbytes / rows / (columns / 256)
 
 
