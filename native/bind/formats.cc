@@ -13,7 +13,7 @@ namespace {
 NumpyFloats dequantize_array(int type, const Array<uint8_t>& data, int64_t count) {
   const int64_t elements = block_elements(type);
   require(count >= 0 && count % elements == 0, "count must be a multiple of the block size");
-  const size_t needed = size_t(count / elements) * block_bytes(type);
+  const size_t needed = tensor_bytes(type, count);
   if (data.size() < needed)
     throw FormatError(std::to_string(count) + " weights take " + std::to_string(needed) + " bytes, found " + std::to_string(data.size()));
   NumpyFloats out = new_floats(size_t(count));

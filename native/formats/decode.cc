@@ -137,6 +137,16 @@ void decode(const BlockTQ2_0& b, float* y) {
   }
 }
 
+// Weight j of a block is in byte j % 32, the first 32 weights in the highest bits.
+void decode_i2_s(const std::byte* data, int64_t count, int64_t elements, float* out) {
+  const float scale = i2_s_scale(data, count);
+  for (int64_t i = 0; i < count; ++i) {
+    const int64_t j = i % elements;
+    const int q = (int(data[i / elements * 32 + j % 32]) >> (6 - j / 32 * 2)) & 3;
+    out[i] = float(q - 1) * scale;
+  }
+}
+
 template <class Block>
 void decode_all(const std::byte* data, int64_t count, int64_t elements, float* out) {
   for (int64_t i = 0; i < count / elements; ++i) {
@@ -185,6 +195,7 @@ TypeFacts facts(int ggml_type) {
     case kQ6_K: return block_facts<BlockQ6_K>(256);
     case kTQ1_0: return block_facts<BlockTQ1_0>(256);
     case kTQ2_0: return block_facts<BlockTQ2_0>(256);
+    case kI2_S: return {128, sizeof(BlockI2_S), &decode_i2_s};
     default: throw FormatError("GGUF block type " + std::to_string(ggml_type) + " is not one that PocketLM decodes");
   }
 }
@@ -193,6 +204,17 @@ TypeFacts facts(int ggml_type) {
 
 int64_t block_elements(int ggml_type) { return facts(ggml_type).elements; }
 size_t block_bytes(int ggml_type) { return facts(ggml_type).bytes; }
+
+size_t tensor_bytes(int ggml_type, int64_t count) {
+  const TypeFacts type = facts(ggml_type);
+  return size_t(count / type.elements) * type.bytes + (ggml_type == kI2_S ? 32 : 0);
+}
+
+float i2_s_scale(const std::byte* data, int64_t count) {
+  float scale;
+  std::memcpy(&scale, data + count / 4, sizeof(scale));
+  return scale;
+}
 
 void dequantize(int ggml_type, const std::byte* data, int64_t count, float* out) {
   const TypeFacts type = facts(ggml_type);

@@ -64,7 +64,7 @@ struct Kernels {
   // --- linear: out[t, r] (+)= sum_k W[r, k] x[t, k] (+ bias[r]) -------------------------------------------------
   // For rows of panels [panel_begin, panel_end); rows past w.rows are not written. `x` is quantized rows
   // (quantized layouts, x_stride = quantized_row_bytes) or floats (float layouts, x_stride in bytes).
-  // The order is fixed: s = sum over k ascending from 0; s += bias if given; out = accumulate ? out + s : s.
+  // The order is fixed: s = sum over k ascending from 0; s *= w.scale; s += bias if given; out = accumulate ? out + s : s.
   void (*matmul[kLayoutCount])(const PackedMatrix& w, int64_t panel_begin, int64_t panel_end, const std::byte* x,
                                size_t x_stride, int64_t tokens, float* out, int64_t out_stride, const float* bias,
                                bool accumulate);

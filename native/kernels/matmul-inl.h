@@ -7,7 +7,8 @@
 //   f    = float(isum) - offset * sum of q       exact: all are integers below 2^24
 //   acc  = fma(f, d_w * d_x, acc)
 //   acc  = fma(m_w, d_x * sum of q, acc)         affine layouts only; m_w = -dmin * min for K types
-// d_w is d, or d * scale for K types. The same for one token and for tiles, so tiles change no bit.
+// d_w is d, or d * scale for K types. At the end acc is multiplied by the matrix's scale, which is 1 but for ternary
+// weights whose scale f16 cannot hold. The same for one token and for tiles, so tiles change no bit.
 //
 // Up to kDirectTokens tokens read the packed codes as they stream in from memory. More tokens first unpack a chunk of a
 // panel into bytes that stay in the L1 cache, and use them for up to kTokenGroup tokens.
@@ -80,10 +81,12 @@ struct Output {
   const float* bias;
   bool accumulate;
   int64_t rows;
+  float scale;  // of the matrix
 
   // The 16 sums of panel `panel` and token `token`.
   POCKETLM_INLINE void write(int64_t panel, int64_t token, isa::F s) const {
     const int64_t row = panel * kPanel, count = rows - row;
+    s = isa::mul(s, isa::set1(scale));
     float* to = out + token * stride + row;
     if (count >= kPanel) {
       if (bias) s = isa::add(s, isa::load(bias + row));
@@ -175,7 +178,7 @@ template <class Fmt>
 void matmul_quantized(const PackedMatrix& w, int64_t panel_begin, int64_t panel_end, const std::byte* x,
                       size_t x_stride, int64_t tokens, float* out, int64_t out_stride, const float* bias,
                       bool accumulate) {
-  const Output output{out, out_stride, bias, accumulate, w.rows};
+  const Output output{out, out_stride, bias, accumulate, w.rows, w.scale};
   if (tokens <= isa::kDirectTokens) return matmul_direct<Fmt>(w, panel_begin, panel_end, x, x_stride, tokens, output);
   matmul_unpacked<Fmt>(w, panel_begin, panel_end, x, x_stride, tokens, output);
 }
@@ -238,7 +241,7 @@ void matmul_float(const PackedMatrix& w, int64_t panel_begin, int64_t panel_end,
   // Activations of a token group stay in the L2 cache while the panels pass by.
   for (int64_t from = 0; from < tokens; from += kTokenGroup) {
     const int64_t count = tokens - from < kTokenGroup ? tokens - from : kTokenGroup;
-    const Output group{out + from * out_stride, out_stride, bias, accumulate, w.rows};
+    const Output group{out + from * out_stride, out_stride, bias, accumulate, w.rows, w.scale};
     const std::byte* xg = x + size_t(from) * x_stride;
     int64_t p = panel_begin;
     for (; p + 2 <= panel_end; p += 2) matmul_float_panels<Element, 2>(w, p, xg, x_stride, count, group);

@@ -28,7 +28,7 @@
 //   Q4_K      4     32    u8 scale[16], u8 min[16]     d*scale * q - dmin*min
 //   Q5_K      5     32    u8 scale[16], u8 min[16]     d*scale * q - dmin*min
 //   Q6_K      6     16    i8 scale[16]                 d*scale * (q - 32)
-//   Ternary   2    256    (none; f16 d in supers)      d * (q - 1)
+//   Ternary   2    256    (none; f16 d in supers)      d * (q - 1), times the scale of the matrix
 #pragma once
 
 #include <cstddef>
@@ -66,6 +66,7 @@ struct PackedMatrix {
   size_t scales_offset = 0;  // within a panel, from its codes
   size_t supers_offset = 0;
   size_t panel_bytes = 0;    // distance between panels, a multiple of 64
+  float scale = 1;           // of all weights, on top of the blocks' own
   Buffer data;               // empty where the matrix is only planned
 
   size_t bytes() const;  // of all panels, there or only planned

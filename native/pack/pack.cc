@@ -172,6 +172,15 @@ void pack_block(const BlockTQ2_0& b, int64_t i, const RowWriter& w) {
   store16(w.supers + i * 32, b.d);
 }
 
+// I2_S has no scale in its blocks: the one of the tensor is the matrix's.
+void pack_block(const BlockI2_S& b, int64_t i, const RowWriter& w) {
+  constexpr uint16_t kOne = 0x3c00;
+  for (int64_t j = 0; j < 4; ++j)
+    put_pairs(w.codes + (4 * i + j) * 128,
+              [&b, shift = 6 - 2 * j](int v) { return load32(b.qs + 4 * v) >> shift & 0x03030303; });
+  store16(w.supers + i / 2 * 32, kOne);
+}
+
 // Digit n of a byte that holds base-3 digits as a fraction: q * 3^n keeps what follows digit n in its low 8 bits.
 uint8_t trit(uint8_t q, int n) {
   constexpr uint8_t kPowers[5] = {1, 3, 9, 27, 81};
@@ -242,7 +251,7 @@ constexpr TypeEntry kTypes[] = {
     {10, Layout::Q2_K, pack_rows<BlockQ2_K>},       {11, Layout::Q3_K, pack_rows<BlockQ3_K>},
     {12, Layout::Q4_K, pack_rows<BlockQ4_K>},       {13, Layout::Q5_K, pack_rows<BlockQ5_K>},
     {14, Layout::Q6_K, pack_rows<BlockQ6_K>},       {34, Layout::Ternary, pack_rows<BlockTQ1_0>},
-    {35, Layout::Ternary, pack_rows<BlockTQ2_0>},
+    {35, Layout::Ternary, pack_rows<BlockTQ2_0>},   {36, Layout::Ternary, pack_rows<BlockI2_S>},
 };
 
 const TypeEntry& entry_of(int ggml_type) {

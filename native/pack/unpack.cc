@@ -96,8 +96,8 @@ void unpack_q2_k(const RowReader& r, int64_t cols, float* out) {
       out);
 }
 
-void unpack_ternary(const RowReader& r, int64_t cols, float* out) {
-  unpack_blocks<2, 32>(r, cols, [&](int64_t g) { return Affine{r.half(r.supers, g / 8 * 32), 0, 1}; }, out);
+void unpack_ternary(const RowReader& r, int64_t cols, float scale, float* out) {
+  unpack_blocks<2, 32>(r, cols, [&](int64_t g) { return Affine{r.half(r.supers, g / 8 * 32) * scale, 0, 1}; }, out);
 }
 
 template <class Element, class ToFloat>
@@ -126,7 +126,7 @@ void unpack_row(const PackedMatrix& matrix, int64_t row, float* out) {
     case Layout::Q4_K: return unpack_k_affine<4>(r, cols, out);
     case Layout::Q5_K: return unpack_k_affine<5>(r, cols, out);
     case Layout::Q6_K: return unpack_k_offset<6>(r, cols, 32, out);
-    case Layout::Ternary: return unpack_ternary(r, cols, out);
+    case Layout::Ternary: return unpack_ternary(r, cols, matrix.scale, out);
   }
 }
 

@@ -1,9 +1,11 @@
 #include "program/weight.h"
 
 #include <algorithm>
+#include <cmath>
 #include <thread>
 #include <vector>
 
+#include "base/error.h"
 #include "formats/decode.h"
 #include "pack/pack.h"
 
@@ -40,12 +42,17 @@ Weight pack_weight(int ggml_type, int64_t rows, int64_t cols, std::span<const st
   const int64_t elements = block_elements(ggml_type);
   require(cols % elements == 0, "cols must be a multiple of the block size");
   const size_t row_bytes = size_t(cols / elements) * block_bytes(ggml_type);
-  require(data.size() % row_bytes == 0, "data does not hold whole rows");
-  const auto source_rows = int64_t(data.size() / row_bytes);
+  const size_t tail = tensor_bytes(ggml_type, 0);
+  require(data.size() >= tail && (data.size() - tail) % row_bytes == 0, "data does not hold whole rows");
+  const auto source_rows = int64_t((data.size() - tail) / row_bytes);
   require(row_map.empty() ? source_rows == rows : int64_t(row_map.size()) == rows, "data or row_map does not hold `rows` rows");
   for (const int32_t r : row_map) require(r >= 0 && r < source_rows, "row_map points outside the data");
 
   auto matrix = std::make_shared<PackedMatrix>(make_packed(layout, rows, cols));
+  if (ggml_type == kI2_S) {
+    matrix->scale = i2_s_scale(data.data(), source_rows * cols);
+    if (!std::isfinite(matrix->scale)) throw FormatError("the scale of the weights is not a finite number");
+  }
   const int64_t slice = std::max<int64_t>(threads, int64_t(kSliceBytes / (row_bytes * size_t(kPanel))));
   for (int64_t panel = 0; panel < matrix->panels; panel += slice) {
     share(panel, std::min(panel + slice, matrix->panels), threads, [&](int64_t begin, int64_t end) {

@@ -6,6 +6,7 @@
 
 #include "formats/decode.h"
 #include "pack/pack.h"
+#include "program/weight.h"
 #include "tests/check.h"
 #include "tests/random_blocks.h"
 
@@ -46,6 +47,37 @@ void test_round_trip() {
   }
 }
 
+// I2_S: no scale in the blocks, one of the tensor, after them.
+void test_i2_s() {
+  std::mt19937 random(2);
+  const int64_t rows = 19, cols = 512, count = rows * cols;
+  std::vector<std::byte> data(tensor_bytes(kI2_S, count));
+  for (std::byte& byte : data) byte = std::byte(random() & 0x55);  // codes 0 and 1
+  const float scale = 0.1f;
+  std::memcpy(data.data() + count / 4, &scale, 4);
+  std::vector<float> expected(static_cast<size_t>(count)), got(static_cast<size_t>(cols));
+  dequantize(kI2_S, data.data(), count, expected.data());
+  const std::vector<int32_t> reversed = [] {
+    std::vector<int32_t> map;
+    for (int32_t r = 18; r >= 0; --r) map.push_back(r);
+    return map;
+  }();
+  const Weight matrix = pack_weight(kI2_S, rows, cols, data, reversed, 2);
+  CHECK(matrix->scale == scale);
+  for (int64_t r = 0; r < rows; ++r) {
+    unpack_row(*matrix, r, got.data());
+    CHECK(std::memcmp(got.data(), expected.data() + (rows - 1 - r) * cols, got.size() * sizeof(float)) == 0);
+  }
+
+  CHECK_THROWS(std::invalid_argument, pack_weight(kI2_S, rows, cols, std::span(data).first(data.size() - 32), {}, 1));
+  CHECK_THROWS(std::invalid_argument, pack_weight(kI2_S, rows, cols, std::span(data).first(31), {}, 1));
+  CHECK_THROWS(std::invalid_argument, pack_weight(kI2_S, rows * 8, cols / 8, data, {}, 1));
+  for (const float bad : {NAN, INFINITY}) {
+    std::memcpy(data.data() + count / 4, &bad, 4);
+    CHECK_THROWS(FormatError, pack_weight(kI2_S, rows, cols, data, {}, 1));
+  }
+}
+
 // The packed copy costs at most 1.06 times the file's bytes, for matrices of a real model's shape.
 void test_size() {
   for (const BlockShape& shape : block_shapes()) {
@@ -69,6 +101,7 @@ void test_errors() {
 
 int main() {
   test_round_trip();
+  test_i2_s();
   test_size();
   test_errors();
   return report();

@@ -41,10 +41,11 @@ def test_sizes(type: BlockType, elements: int, nbytes: int) -> None:
 
 def test_every_type_has_a_size() -> None:
     for type in BlockType:
-        assert tensor_nbytes(type, (block_elements(type),)) == block_bytes(type)
+        tail = 32 if type is BlockType.I2_S else 0
+        assert tensor_nbytes(type, (block_elements(type),)) == block_bytes(type) + tail
 
 
-@pytest.mark.parametrize("id", [4, 5, 31, 33, 36, 38, 137, 202])
+@pytest.mark.parametrize("id", [4, 5, 31, 33, 38, 137, 202])
 def test_ids_of_other_programs(id: int) -> None:
     with pytest.raises(UnsupportedError, match=f"block type {id} is"):
         block_type(id)

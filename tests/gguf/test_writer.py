@@ -19,7 +19,6 @@ from pocketlm.gguf import (
     BlockType,
     GGUFFile,
     TensorData,
-    block_bytes,
     block_elements,
     tensor_nbytes,
     write_gguf,
@@ -336,7 +335,10 @@ def test_an_open_file_can_be_replaced(tmp_path: Path) -> None:
 def test_block_sizes_reach_the_file(tmp_path: Path) -> None:
     path = tmp_path / "m.gguf"
     tensors = [
-        TensorData(t.name, t, (2, block_elements(t)), bytes(2 * block_bytes(t))) for t in BlockType
+        TensorData(
+            t.name, t, (2, block_elements(t)), bytes(tensor_nbytes(t, (2, block_elements(t))))
+        )
+        for t in BlockType
     ]
     write_gguf(path, {}, tensors)
     with GGUFFile.open(path) as file:

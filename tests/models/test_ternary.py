@@ -5,14 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pocketlm.gguf import BlockType, dequantize
+from pocketlm.gguf import BlockType, dequantize, tensor_nbytes
 from pocketlm.models.sources import Matrix
 from pocketlm.models.ternary import (
+    i2_s,
+    i2_s_codes,
+    i2_s_scale,
     split_ternary,
     ternarize,
     ternary_matrix,
     tq2_0,
     unpack_quarters,
+    with_unit_scale,
 )
 
 RNG = np.random.default_rng(0)
@@ -36,23 +40,52 @@ def test_tq2_0_blocks_decode_to_the_codes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cols", "scale", "exact", "type"),
+    ("cols", "scale", "type"),
     [
-        (256, 0.375, True, BlockType.TQ2_0),
-        (256, 1.0390625, True, BlockType.TQ2_0),  # a bfloat16 value
-        (256, 0.1, True, BlockType.F32),
-        (256, 0.1, False, BlockType.TQ2_0),
-        (256, 1e-6, False, BlockType.F32),  # float16 would lose digits
-        (256, 1e6, False, BlockType.F32),
-        (128, 0.375, True, BlockType.F32),
+        (256, 0.375, BlockType.TQ2_0),
+        (256, 1.0390625, BlockType.TQ2_0),  # a bfloat16 value
+        (256, 0.1, BlockType.I2_S),
+        (256, 1e-6, BlockType.I2_S),  # float16 would lose digits
+        (256, 1e6, BlockType.I2_S),
+        (128, 0.375, BlockType.F32),
+        (128, 0.1, BlockType.F32),
     ],
 )
-def test_form_by_scale(cols: int, scale: float, exact: bool, type: BlockType) -> None:
+def test_form_by_scale(cols: int, scale: float, type: BlockType) -> None:
     codes = random_codes(2, cols)
-    matrix = ternary_matrix(codes, scale, exact=exact)
+    matrix = ternary_matrix(codes, scale)
     assert matrix.type == type
-    rtol = 0 if exact or type == BlockType.F32 else 2**-11
-    np.testing.assert_allclose(values_of(matrix), codes * np.float32(scale), rtol=rtol)
+    np.testing.assert_array_equal(values_of(matrix), codes * np.float32(scale))
+
+
+def test_codes_that_are_none_stay_floats() -> None:
+    codes = random_codes(2, 256)
+    codes[1, 7] = 2
+    assert ternary_matrix(codes, 0.1).type == BlockType.F32
+
+
+def test_i2_s_keeps_codes_and_scale() -> None:
+    codes = random_codes(3, 384)
+    data = i2_s(codes, np.float32(0.1))
+    assert data.size == tensor_nbytes(BlockType.I2_S, (3, 384)) == 3 * 384 // 4 + 32
+    assert i2_s_scale(data) == np.float32(0.1)
+    np.testing.assert_array_equal(i2_s_codes(data, 3, 384), codes)
+    np.testing.assert_array_equal(
+        dequantize(BlockType.I2_S, data, (3, 384)), codes * np.float32(0.1)
+    )
+
+
+def test_i2_s_bits_of_a_byte() -> None:
+    codes = np.zeros((1, 128), dtype=np.int8)
+    codes[0, [0, 32, 64, 96]] = [1, -1, 0, 1]
+    assert i2_s(codes, np.float32(1))[:2].tolist() == [0b10_00_01_10, 0b01_01_01_01]
+
+
+def test_i2_s_for_other_readers() -> None:
+    codes = random_codes(2, 512)
+    blocks, scale = with_unit_scale(ternary_matrix(codes, 0.1))
+    assert scale == np.float32(0.1)
+    np.testing.assert_array_equal(dequantize(BlockType.TQ2_0, blocks, (2, 512)), codes)
 
 
 def test_absmean_rounding() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ from .tiny import VOCAB, Tiny, gguf_metadata, random_model
 with warnings.catch_warnings():  # of torch.jit, which this import passes by
     warnings.simplefilter("ignore", DeprecationWarning)
     from transformers.integrations.bitnet import AutoBitLinear, pack_weights
+
+Array = np.ndarray[Any, np.dtype[Any]]
 
 # 256 columns are one block of the packed form
 CONFIG: dict[str, Any] = {
@@ -82,22 +85,65 @@ def write_packed(folder: Path, *, inverse: bool) -> Any:
 
 def write_scaled_gguf(path: Path) -> Any:
     """Microsoft's architecture: codes in TQ2_0 blocks of scale 1, the scale a tensor of its own."""
+
+    def tensors(name: str, codes: Array, scale: np.float32) -> list[TensorData]:
+        data = gguf_py.quants.quantize(codes, gguf_py.GGMLQuantizationType.TQ2_0)
+        own_scale = name.replace(".weight", ".scale")
+        return [
+            TensorData(own_scale, BlockType.F32, (1,), np.array([scale])),
+            TensorData(name, BlockType.TQ2_0, codes.shape, data),
+        ]
+
+    return _write_gguf(path, tensors)
+
+
+def write_ternary_gguf(path: Path, type: BlockType, *, half: bool) -> Any:
+    """Every BitLinear in ``type`` with its scale inside, rounded to float16 if ``half``."""
+
+    def tensors(name: str, codes: Array, scale: np.float32) -> list[TensorData]:
+        values = codes * scale
+        if type == BlockType.F32:
+            data: Array = values
+        elif type == BlockType.I2_S:
+            data = _i2_s(codes, scale)
+        else:
+            kind = gguf_py.GGMLQuantizationType(int(type))
+            data = gguf_py.quants.quantize(values, kind)
+        return [TensorData(name, type, codes.shape, data)]
+
+    return _write_gguf(path, tensors, half=half)
+
+
+def _i2_s(codes: Array, scale: np.float32) -> Array:
+    """bitnet.cpp's form, written out weight by weight."""
+    flat, out = codes.reshape(-1), bytearray(codes.size // 4)
+    for i, code in enumerate(flat.astype(int).tolist()):
+        block, j = divmod(i, 128)
+        out[32 * block + j % 32] |= (code + 1) << (6 - 2 * (j // 32))
+    return np.frombuffer(bytes(out) + scale.tobytes() + bytes(28), dtype=np.uint8)
+
+
+def _write_gguf(
+    path: Path,
+    tensors: Callable[[str, Array, np.float32], list[TensorData]],
+    *,
+    half: bool = False,
+) -> Any:
     model = random_model(transformers.BitNetConfig(**CONFIG))
     meant, scales, written = {}, {}, []
     for name, value in model.state_dict().items():
         if name == "lm_head.weight":
             continue
-        own, data, type = _gguf_name(name), value.numpy(), BlockType.F32
+        own = _gguf_name(name)
         meant[name] = value
         if _is_bit_linear(name):
-            scales[name] = float(value.abs().mean())
-            meant[name] = (value / scales[name]).round().clamp(-1, 1)
-            type = BlockType.TQ2_0
-            data = gguf_py.quants.quantize(meant[name].numpy(), gguf_py.GGMLQuantizationType.TQ2_0)
-            scale = np.array([scales[name]], dtype=np.float32)
-            own_scale = own.replace(".weight", ".scale")
-            written.append(TensorData(own_scale, BlockType.F32, (1,), scale))
-        written.append(TensorData(own, type, tuple(value.shape), data))
+            mean = np.float32(value.abs().mean())
+            scale = np.float32(np.float16(mean)) if half else mean
+            meant[name] = (value / float(scale)).round().clamp(-1, 1)
+            scales[name] = float(scale)
+            written += tensors(own, meant[name].numpy(), scale)
+        else:
+            written.append(TensorData(own, BlockType.F32, tuple(value.shape), value.numpy()))
     tiny = Tiny(model.config, "bitnet-b1.58", {"rope.freq_base": 500_000.0})
     write_gguf(path, gguf_metadata(tiny), written)
     return _with_bit_linears(model, meant, scales)

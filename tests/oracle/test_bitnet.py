@@ -17,14 +17,13 @@ import torch
 from pocketlm.gguf import BlockType
 from pocketlm.models import open_model
 
-from .bitnet import write_online, write_packed, write_scaled_gguf
-from .conftest import Run
+from .bitnet import write_online, write_packed, write_scaled_gguf, write_ternary_gguf
+from .conftest import Run, run_native
 from .tiny import logits_of, random_tokens
 
 pytestmark = [pytest.mark.oracle, pytest.mark.usefixtures("quiet_torch")]
 
 BOUND = 2e-4
-FLIP = 0.15  # what single steps of activations amount to here
 TOKENS = random_tokens(64, seed=1)
 
 
@@ -34,7 +33,7 @@ def test_online(dtype: torch.dtype, run: Run, tmp_path: Path) -> None:
     spec = open_model(tmp_path)
     assert np.abs(run(spec, TOKENS) - logits_of(model, TOKENS)).max() <= BOUND
     packed = spec.source.matrix("blk.0.ffn_up.weight").type
-    assert packed == (BlockType.F32 if dtype == torch.float32 else BlockType.TQ2_0)
+    assert packed == (BlockType.I2_S if dtype == torch.float32 else BlockType.TQ2_0)
 
 
 def test_packed(run: Run, tmp_path: Path) -> None:
@@ -45,17 +44,47 @@ def test_packed(run: Run, tmp_path: Path) -> None:
 
 
 def test_packed_with_inverse_scale(run: Run, tmp_path: Path) -> None:
-    """float16 rounds the inverse of the scale, which moves some activations by a step."""
+    """float16 would round the inverse of the scale."""
     model = write_packed(tmp_path, inverse=True)
     spec = open_model(tmp_path)
-    difference = np.abs(run(spec, TOKENS) - logits_of(model, TOKENS))
-    assert difference.max() <= FLIP
-    assert spec.source.matrix("blk.0.ffn_up.weight").type == BlockType.TQ2_0
+    tokens = random_tokens(64, seed=3)
+    assert np.abs(run(spec, tokens) - logits_of(model, tokens)).max() <= BOUND
+    assert spec.source.matrix("blk.0.ffn_up.weight").type == BlockType.I2_S
 
 
 def test_gguf_with_scales(run: Run, tmp_path: Path) -> None:
-    """A float32 scale that float16 does not hold keeps the matrix in float32."""
+    """Float32 scales that float16 does not hold stay as they are."""
     model = write_scaled_gguf(tmp_path / "bitnet.gguf")
     spec = open_model(tmp_path / "bitnet.gguf")
     assert np.abs(run(spec, TOKENS) - logits_of(model, TOKENS)).max() <= BOUND
-    assert spec.source.matrix("blk.0.ffn_up.weight").type == BlockType.F32
+    assert spec.source.matrix("blk.0.ffn_up.weight").type == BlockType.I2_S
+
+
+@pytest.mark.parametrize("type", [BlockType.TQ1_0, BlockType.TQ2_0, BlockType.I2_S])
+def test_ternary_files_are_the_float_model(type: BlockType, run: Run, tmp_path: Path) -> None:
+    """The same weights in 2 bits and in float32, and in transformers, give the same logits."""
+    half = type != BlockType.I2_S  # whose scale is in float32
+    model = write_ternary_gguf(tmp_path / "floats.gguf", BlockType.F32, half=half)
+    write_ternary_gguf(tmp_path / "ternary.gguf", type, half=half)
+    ternary = open_model(tmp_path / "ternary.gguf")
+    assert ternary.source.matrix("blk.0.ffn_up.weight").type == type
+    tokens = random_tokens(64, seed=10)
+    logits = run(ternary, tokens)
+    assert np.abs(logits - run(open_model(tmp_path / "floats.gguf"), tokens)).max() <= BOUND
+    assert np.abs(logits - logits_of(model, tokens)).max() <= BOUND
+
+
+def test_both_ternary_types_run_alike(tmp_path: Path) -> None:
+    runs = []
+    for type in (BlockType.TQ1_0, BlockType.TQ2_0):
+        write_ternary_gguf(tmp_path / "m.gguf", type, half=True)
+        runs.append(run_native(open_model(tmp_path / "m.gguf"), TOKENS))
+    np.testing.assert_array_equal(*runs)
+
+
+def test_scale_beside_the_codes_is_the_scale_after_them(tmp_path: Path) -> None:
+    """To the bit: a TQ2_0 matrix with a ``.scale`` and an I2_S one run in the same form."""
+    write_ternary_gguf(tmp_path / "i2_s.gguf", BlockType.I2_S, half=False)
+    write_scaled_gguf(tmp_path / "scaled.gguf")
+    runs = [run_native(open_model(tmp_path / f"{n}.gguf"), TOKENS) for n in ("i2_s", "scaled")]
+    np.testing.assert_array_equal(*runs)

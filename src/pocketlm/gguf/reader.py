@@ -42,6 +42,7 @@ from pocketlm.gguf.tensors import (
     MAX_TENSORS,
     SMALLEST_INFO,
     TensorInfo,
+    check_i2_s,
     read_alignment,
     read_tensor_infos,
 )
@@ -84,6 +85,14 @@ class GGUFFile:
         if len(parts) > 1:
             metadata = without_split_keys(metadata)
             tensors = _joined(parts)
+        for part in parts:
+            check_i2_s(
+                metadata.get("general.architecture"),
+                part.tensors,
+                size=part.buffer.size,
+                alignment=part.alignment,
+                path=part.path,
+            )
         self.path = first.path
         self.version = first.version
         self.alignment = first.alignment

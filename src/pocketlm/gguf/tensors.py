@@ -9,11 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from pocketlm.errors import ModelFileError, UnsupportedError
 from pocketlm.gguf.cursor import Cursor
 from pocketlm.gguf.metadata import Value, ValueType, value_type
-from pocketlm.gguf.types import BlockType, block_bytes, block_elements, block_type
+from pocketlm.gguf.types import BlockType, block_elements, block_type, tensor_nbytes
 
 MAX_TENSORS = 1 << 17
 MAX_NAME_BYTES = 64
@@ -126,7 +127,7 @@ def _read_entry(cursor: Cursor, name: str) -> _Entry:
         )
     at = cursor.offset
     relative = cursor.u64(f"offset of {what}")
-    return _Entry(type, shape, weights // elements * block_bytes(type), relative, at)
+    return _Entry(type, shape, tensor_nbytes(type, shape), relative, at)
 
 
 def _read_type(cursor: Cursor, what: str) -> BlockType:
@@ -158,6 +159,42 @@ def _placed(cursor: Cursor, name: str, entry: _Entry, base: int, alignment: int)
             hint="The file is probably incomplete.",
         )
     return TensorInfo(name, entry.type, entry.shape, offset, entry.nbytes)
+
+
+def check_i2_s(
+    architecture: Value | None,
+    infos: Mapping[str, TensorInfo],
+    *,
+    size: int,
+    alignment: int,
+    path: Path,
+) -> None:
+    """Refuses what has type 36 and is not I2_S.
+
+    bitnet.cpp gave the id of ggml's removed IQ4_NL_4_4 to I2_S. The one stands in files of BitNet
+    models only; the other takes 18 bytes for 32 weights, so its tensors lie further apart.
+
+    Args:
+        architecture: ``general.architecture``; without one, only the sizes count.
+        infos: of one file, which has ``size`` bytes.
+
+    Raises:
+        UnsupportedError: naming such a tensor.
+    """
+    bitnet = architecture is None or str(architecture).startswith("bitnet")
+    end = size
+    for info in sorted(infos.values(), key=lambda info: info.offset, reverse=True):
+        room, end = end - info.offset, info.offset
+        if info.type is not BlockType.I2_S:
+            continue
+        fits = room < max(info.nbytes + alignment, math.prod(info.shape) // 32 * 18)
+        if not fits or not bitnet:
+            raise UnsupportedError(
+                f"tensor {info.name!r} has block type 36, which is I2_S in BitNet models and "
+                "IQ4_NL_4_4, a type that ggml has removed, in old files; this is not I2_S",
+                path=path,
+                hint="Convert the model anew from its original weights.",
+            )
 
 
 def _check_overlaps(cursor: Cursor, infos: Mapping[str, TensorInfo]) -> None:

@@ -53,6 +53,7 @@ class BlockType(IntEnum):
     BF16 = 30
     TQ1_0 = 34
     TQ2_0 = 35
+    I2_S = 36  # of bitnet.cpp; see tensors.check_i2_s
     MXFP4 = 39
     NVFP4 = 40
     Q1_0 = 41
@@ -94,6 +95,7 @@ _SIZES: dict[BlockType, tuple[int, int]] = {
     BlockType.BF16: (1, 2),
     BlockType.TQ1_0: (256, 54),
     BlockType.TQ2_0: (256, 66),
+    BlockType.I2_S: (128, 32),
     BlockType.MXFP4: (32, 17),
     BlockType.NVFP4: (64, 36),
     BlockType.Q1_0: (128, 18),
@@ -118,8 +120,11 @@ NATIVE_TYPES = frozenset(
         BlockType.Q6_K,
         BlockType.TQ1_0,
         BlockType.TQ2_0,
+        BlockType.I2_S,
     }
 )
+# Bytes that a tensor has after its blocks: I2_S's one float32 scale, and nothing up to 32.
+_TAILS = {BlockType.I2_S: 32}
 _NUMPY = {
     BlockType.I8: "<i1",
     BlockType.I16: "<i2",
@@ -131,7 +136,6 @@ _NUMPY = {
 # Ids that other programs gave away: such a file may be sound, but its layout is not ours to guess.
 _FOREIGN = {
     **dict.fromkeys((4, 5, 31, 32, 33, 37, 38), "a type that ggml has removed"),
-    36: "I2_S of the bitnet.cpp fork (IQ4_NL_4_4 in old files)",
     **dict.fromkeys(range(97, 400), "a type of the ik_llama.cpp fork"),
 }
 
@@ -179,7 +183,7 @@ def tensor_nbytes(type: BlockType, shape: Sequence[int]) -> int:
             f"a row of {shape[-1]} weights is not a whole number of {type.name} blocks "
             f"of {elements}"
         )
-    return math.prod(shape) // elements * nbytes
+    return math.prod(shape) // elements * nbytes + _TAILS.get(type, 0)
 
 
 def dequantize(

@@ -1,10 +1,12 @@
 """Ternary matrices: the forms that BitNet checkpoints keep them in, and how they are packed here.
 
-A ternary matrix is codes -1, 0, 1 times one scale. The core's form of it is TQ2_0: 2 bits a code
-and a float16 scale per 256 columns. That is exact when float16 holds the scale, which it does for
-every bfloat16 scale of ordinary size. Where it does not, the matrix stays in float32 rows, unless
-the checkpoint itself is in 16 bits (the inverse of a bfloat16 scale): then the scale is only known
-to 2^-9 anyway, and float16's 2^-12 adds nothing that matters beside 8-bit activations.
+A ternary matrix is codes -1, 0, 1 times one scale. The core runs 2 bits a code, from either of two
+block types, both exact: TQ2_0, whose blocks of 256 columns have a float16 scale each, where float16
+holds the scale (every bfloat16 scale of ordinary size), and else I2_S, which has one float32 scale
+for the whole matrix.
+
+A file for others has no I2_S, which only bitnet.cpp's fork knows: there such a matrix is TQ2_0 of
+scale 1 beside a float32 tensor ``.scale`` of one value. ``with_unit_scale`` gives both.
 """
 
 from __future__ import annotations
@@ -17,8 +19,9 @@ from pocketlm.models.sources import Bytes, Floats, Matrix
 
 Codes = npt.NDArray[np.int8]
 
-_BLOCK = 256
-_F16_ROUNDING = 2.0**-11
+_BLOCK = 256  # of TQ2_0
+_I2_S_BLOCK = 128
+_I2_S_TAIL = 32  # bytes after the codes, the float32 scale first
 
 
 def unpack_quarters(packed: Bytes, rows: int, cols: int) -> Codes:
@@ -55,26 +58,27 @@ def float_matrix(weights: Floats) -> Matrix:
     return Matrix(BlockType.F32, rows, cols, data)
 
 
-def ternary_matrix(codes: Codes, scale: float, *, exact: bool) -> Matrix:
-    """The matrix codes * scale in the smallest form that holds it.
+def ternary_matrix(codes: Codes, scale: float) -> Matrix:
+    """The matrix codes * float32(scale): TQ2_0, I2_S where float16 would round the scale.
 
     Args:
-        codes: [rows, cols] of -1, 0, 1.
+        codes: int8 [rows, cols] of -1, 0, 1. Where a row is no whole number of blocks, or a code
+            is none of these, the result is float32 rows.
         scale: of all codes.
-        exact: whether a scale that float16 would round keeps the matrix in float32.
     """
-    with np.errstate(over="ignore"):
-        half = np.float16(scale)
-    error = abs(float(half) - scale)
-    fits = error == 0 if exact else error <= _F16_ROUNDING * abs(scale)
+    single = np.float32(scale)
     rows, cols = codes.shape
-    if not fits_blocks((rows, cols)) or not fits or codes.max(initial=0) > 1:
-        return float_matrix(codes.astype(np.float32) * np.float32(scale))
-    return Matrix(BlockType.TQ2_0, rows, cols, tq2_0(codes, half))
+    if not fits_blocks((rows, cols)) or codes.max(initial=0) > 1:
+        return float_matrix(codes.astype(np.float32) * single)
+    with np.errstate(over="ignore"):
+        half = np.float16(single)
+    if np.float32(half) == single:
+        return Matrix(BlockType.TQ2_0, rows, cols, tq2_0(codes, half))
+    return Matrix(BlockType.I2_S, rows, cols, i2_s(codes, single))
 
 
 def fits_blocks(shape: tuple[int, ...]) -> bool:
-    """Whether the rows of a matrix of this shape are whole TQ2_0 blocks."""
+    """Whether the core runs such a matrix in 2 bits: its rows are whole TQ2_0 blocks."""
     return shape[-1] % _BLOCK == 0
 
 
@@ -90,3 +94,41 @@ def tq2_0(codes: Codes, scale: np.float16) -> Bytes:
     blocks[:, :64] = packed.reshape(-1, 64)
     blocks[:, 64:] = np.frombuffer(scale.astype("<f2").tobytes(), dtype=np.uint8)
     return blocks.reshape(-1)
+
+
+def i2_s(codes: Codes, scale: np.float32) -> Bytes:
+    """The bytes of a GGUF I2_S tensor: codes + 1, the float32 scale, 28 zeros.
+
+    Of 128 codes, code 32 l + j is bits 6 - 2l of byte j.
+    """
+    planes = (codes + 1).astype(np.uint8).reshape(-1, 4, 32)
+    packed = planes[:, 0] << 6 | planes[:, 1] << 4 | planes[:, 2] << 2 | planes[:, 3]
+    out = np.zeros(packed.size + _I2_S_TAIL, dtype=np.uint8)
+    out[: packed.size] = packed.reshape(-1)
+    out[packed.size :][:4] = np.frombuffer(scale.astype("<f4").tobytes(), dtype=np.uint8)
+    return out
+
+
+def i2_s_scale(data: Bytes) -> float:
+    """The scale of an I2_S tensor's bytes."""
+    return float(data[data.size - _I2_S_TAIL :][:4].view("<f4")[0])
+
+
+def i2_s_codes(data: Bytes, rows: int, cols: int) -> Codes:
+    """The codes of an I2_S tensor's bytes, int8 [rows, cols]; ``cols`` is a multiple of 128."""
+    packed = data[: rows * cols // 4].reshape(-1, 1, _I2_S_BLOCK // 4)
+    planes = packed >> np.array([6, 4, 2, 0], dtype=np.uint8)[:, None] & 3
+    return planes.reshape(rows, cols).astype(np.int8) - 1
+
+
+def with_unit_scale(matrix: Matrix) -> tuple[Bytes, float]:
+    """An I2_S matrix as TQ2_0 blocks of scale 1, and the scale to go into ``.scale``.
+
+    Together they are what a GGUF file keeps of a ternary matrix whose scale float16 would round:
+    TQ2_0 ``blk.N.attn_q.weight`` beside F32 ``blk.N.attn_q.scale`` of shape (1,). Readers multiply
+    the product by the scale, so the logits are those of the I2_S matrix to the bit.
+    """
+    assert matrix.type == BlockType.I2_S
+    assert matrix.row_map is None
+    codes = i2_s_codes(matrix.data, matrix.rows, matrix.cols)
+    return tq2_0(codes, np.float16(1)), i2_s_scale(matrix.data)

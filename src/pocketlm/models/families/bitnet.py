@@ -9,7 +9,8 @@ ways:
 * offline, ``autobitlinear`` (microsoft/bitnet-b1.58-2B-4T): packed codes times ``weight_scale``;
 * offline, ``bitlinear``: packed codes divided by ``weight_scale``.
 
-In GGUF the converters have rounded them, and some keep the scale in a tensor of its own. There the
+In GGUF the converters have rounded them: TQ1_0 and TQ2_0 with the scale in their blocks or in a
+tensor of its own, or bitnet.cpp's I2_S, whose one scale stands after the codes. There the
 architecture ``bitnet`` (llama.cpp's) means SiLU, ``bitnet-b1.58`` and ``bitnet-25`` (Microsoft's)
 mean squared ReLU; no key says so.
 """
@@ -56,10 +57,12 @@ class _BitLinears(Adapted):
     def names(self) -> Iterable[str]:
         return [name for name in self.inner.names() if name not in self._scales]
 
+    def _scale_name(self, weight: str) -> str:
+        return f"{weight.removesuffix('.weight')}.scale"
+
     def scale(self, weight: str) -> float | None:
         """The scale beside a weight, None where there is none."""
-        match = _BIT_LINEAR.fullmatch(weight)
-        name = f"{match[1]}.scale" if match else ""
+        name = self._scale_name(weight)
         if name not in self._scales:
             return None
         values = self.inner.vector(name)
@@ -71,26 +74,35 @@ class _BitLinears(Adapted):
 class GGUFBitLinears(_BitLinears):
     """A GGUF file, where a ``.scale`` tensor multiplies its matrix."""
 
+    def type(self, name: str) -> BlockType:
+        """What ``matrix`` gives, or TQ2_0 for I2_S, which takes the same memory."""
+        type, scaled = self.inner.type(name), self._scale_name(name) in self._scales
+        if not scaled and type != BlockType.I2_S:
+            return type
+        ternary = type in (BlockType.TQ1_0, BlockType.TQ2_0, BlockType.I2_S)
+        return BlockType.TQ2_0 if ternary and fits_blocks(self.shape(name)) else BlockType.F32
+
     def matrix(self, name: str) -> Matrix:
         matrix, scale = self.inner.matrix(name), self.scale(name)
-        if scale is None:
+        shape = (matrix.rows, matrix.cols)
+        if scale is None and (matrix.type != BlockType.I2_S or fits_blocks(shape)):
             return matrix
-        weights = dequantize(matrix.type, matrix.data, (matrix.rows, matrix.cols))
+        weights = dequantize(matrix.type, matrix.data, shape)
         ternary = split_ternary(weights)
+        factor = 1.0 if scale is None else scale
         if ternary is None:
-            return float_matrix(weights * np.float32(scale))
-        return ternary_matrix(ternary[0], ternary[1] * scale, exact=True)
+            return float_matrix(weights * np.float32(factor))
+        return ternary_matrix(ternary[0], ternary[1] * factor)
 
 
 class OnlineBitLinears(_BitLinears):
     """A folder of float weights that are rounded to ternary in their own dtype."""
 
     def type(self, name: str) -> BlockType:
-        """What ``matrix`` gives; float32 checkpoints may keep float32 rows."""
-        type = self.inner.type(name)
-        if type != BlockType.F32 and _BIT_LINEAR.fullmatch(name) and fits_blocks(self.shape(name)):
-            return BlockType.TQ2_0
-        return type
+        """What ``matrix`` gives, or TQ2_0 for I2_S, which takes the same memory."""
+        if not _BIT_LINEAR.fullmatch(name):
+            return self.inner.type(name)
+        return BlockType.TQ2_0 if fits_blocks(self.shape(name)) else BlockType.F32
 
     def matrix(self, name: str) -> Matrix:
         matrix = self.inner.matrix(name)
@@ -98,7 +110,7 @@ class OnlineBitLinears(_BitLinears):
             return matrix
         codes, scale = ternarize(decode(matrix))
         rounded = rounded_to(scale, matrix.type)
-        return ternary_matrix(codes, rounded, exact=matrix.type == BlockType.F32)
+        return ternary_matrix(codes, rounded)
 
 
 class PackedBitLinears(_BitLinears):
@@ -117,6 +129,7 @@ class PackedBitLinears(_BitLinears):
         return (4 * shape[0], *shape[1:]) if self._packed(name) else shape
 
     def type(self, name: str) -> BlockType:
+        """What ``matrix`` gives, or TQ2_0 for I2_S, which takes the same memory."""
         if self._packed(name):
             return BlockType.TQ2_0 if fits_blocks(self.shape(name)) else BlockType.F32
         return self.inner.type(name)
@@ -132,8 +145,7 @@ class PackedBitLinears(_BitLinears):
             return float_matrix(decode(self.inner.matrix(name)) * np.float32(scale))
         rows, cols = self.shape(name)
         codes = unpack_quarters(self._folder.bytes(name), rows, cols)
-        stem = name.removesuffix(".weight")
-        return ternary_matrix(codes, scale, exact=self.inner.type(f"{stem}.scale") == BlockType.F32)
+        return ternary_matrix(codes, scale)
 
 
 def config_from_gguf(keys: Fields, source: TensorSource) -> ModelConfig:
