@@ -128,6 +128,16 @@ def test_a_task_from_a_file(path: Path, tmp_path: Path) -> None:
     assert found.perplexity is None
 
 
+def test_models_of_other_vocabularies_can_answer_the_same_questions(
+    path: Path, tmp_path: Path
+) -> None:
+    larger = _other_words(tmp_path, more=1)
+    found = pocketlm.evaluate(path, reference=larger, task=QUESTIONS, threads=1)
+    assert found.flips is not None
+    with pytest.raises(pocketlm.RequestError, match=r"261 tokens in its vocabulary .* 260"):
+        pocketlm.evaluate(path, reference=larger, text=TEXT, **OPTIONS)
+
+
 def test_questions_longer_than_the_model_s_context_are_cut(path: Path) -> None:
     long = Question("x" * 300, ("a", "b"), 0, "")
     found = pocketlm.evaluate(path, task=[long, *QUESTIONS], threads=1)
@@ -166,20 +176,27 @@ def _empty(folder: Path) -> Path:
     return path
 
 
-def _other_words(folder: Path) -> Path:
-    """A model as large whose merged token is another."""
+def _other_words(folder: Path, more: int = 0) -> Path:
+    """A model whose merged token is another, with ``more`` tokens."""
     from pocketlm.gguf import GGUFFile, TensorData, write_gguf
 
     source = tiny_file.write_tiny_model(folder / "source.gguf")
     with GGUFFile.open(source) as file:
         metadata = dict(file.metadata)
-        tokens = list(metadata["tokenizer.ggml.tokens"])
+        tokens = [*metadata["tokenizer.ggml.tokens"], *(f"<{i}>" for i in range(more))]
         tokens[256] = "es"
-        metadata |= {"tokenizer.ggml.tokens": tokens, "tokenizer.ggml.merges": ["e s"]}
-        tensors = [
-            TensorData(name, info.type, info.shape, np.array(file.tensor(name)))
-            for name, info in file.tensors.items()
-        ]
+        types = np.append(metadata["tokenizer.ggml.token_type"], [3] * more).astype(np.int32)
+        metadata |= {
+            "tokenizer.ggml.tokens": tokens,
+            "tokenizer.ggml.merges": ["e s"],
+            "tokenizer.ggml.token_type": types,
+        }
+        tensors = []
+        for name, info in file.tensors.items():
+            values = np.array(file.tensor(name))
+            if name == "token_embd.weight":
+                values = np.concatenate([values, values[:more]])
+            tensors.append(TensorData(name, info.type, values.shape, values))
         write_gguf(folder / "words.gguf", metadata, tensors)
     return folder / "words.gguf"
 

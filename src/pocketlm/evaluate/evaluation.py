@@ -18,6 +18,7 @@ from pocketlm.evaluate.divergence import Divergence, divergence, require_same_vo
 from pocketlm.evaluate.perplexity import Perplexity, perplexity
 from pocketlm.evaluate.questions import Question, read_questions
 from pocketlm.evaluate.tasks import (
+    Answers,
     Choice,
     Flips,
     TaskScore,
@@ -104,31 +105,19 @@ def evaluate(
     if max_tokens is not None and max_tokens < 1:
         raise RequestError(f"max_tokens is {max_tokens}, expected at least 1")
     words = None if text is None else _words(text)
-    if isinstance(task, str | Path):
-        task = read_questions(Path(task))
-    questions = list(task or ())
+    questions = read_questions(Path(task)) if isinstance(task, str | Path) else list(task or ())
     with ExitStack() as stack:
         subjects = [_open(name, stack) for name in (ref, reference) if name is not None]
-        _require_comparable(subjects)
         if context is None:
             context = min(DEFAULT_CONTEXT, *(s.spec.config.context for s in subjects))
-        windows: list[Window] = []
-        if words is not None:
-            _refuse_calibration_text(words, subjects)
-            windows = _windows(words, subjects, context, stride, max_tokens)
+        windows = _windows(words, subjects, context, stride, max_tokens)
         encoded = [[encode_choices(s.tokenizer, q) for q in questions] for s in subjects]
-        positions = [_positions(s, windows, e) for s, e in zip(subjects, encoded, strict=True)]
         backends = [
-            _pack(subject, count, threads, kv, progress, stack)
-            for subject, count in zip(subjects, positions, strict=True)
+            _pack(subject, _positions(subject, windows, choices), threads, kv, progress, stack)
+            for subject, choices in zip(subjects, encoded, strict=True)
         ]
         own, diverged = _read_text(backends, windows, progress)
-        right = [question.answer for question in questions]
-        answers = [
-            answer(backend, choices, right, task=f"questions to {subject.name}", progress=progress)
-            for backend, choices, subject in zip(backends, encoded, subjects, strict=True)
-            if questions
-        ]
+        answers = _ask(questions, subjects, backends, encoded, progress) if questions else []
     scores = [each.score() for each in answers]
     return Evaluation(
         model=subjects[0].name,
@@ -154,6 +143,20 @@ def _read_text(
     return found.own_perplexity(), found
 
 
+def _ask(
+    questions: Sequence[Question],
+    subjects: Sequence[_Subject],
+    backends: Sequence[NativeBackend],
+    encoded: Sequence[Encoded],
+    progress: ProgressCallback,
+) -> list[Answers]:
+    right = [question.answer for question in questions]
+    return [
+        answer(backend, choices, right, task=f"questions to {subject.name}", progress=progress)
+        for subject, backend, choices in zip(subjects, backends, encoded, strict=True)
+    ]
+
+
 def _words(text: str | Path) -> str:
     return read_utf8(text).removesuffix("\n") if isinstance(text, Path) else text
 
@@ -176,12 +179,6 @@ def _open(ref: str | Path, stack: ExitStack) -> _Subject:
     return _Subject(name or spec.name, spec, tokenizer)
 
 
-def _require_comparable(subjects: Sequence[_Subject]) -> None:
-    if len(subjects) > 1:
-        own, other = subjects
-        require_same_vocabulary(other.spec.config.vocab, own.spec.config.vocab)
-
-
 def _refuse_calibration_text(words: str, subjects: Sequence[_Subject]) -> None:
     """A model looks better than it is on the text that it was fitted to."""
     for subject in subjects:
@@ -195,13 +192,21 @@ def _refuse_calibration_text(words: str, subjects: Sequence[_Subject]) -> None:
 
 
 def _windows(
-    words: str,
+    words: str | None,
     subjects: Sequence[_Subject],
     context: int,
     stride: int | None,
     max_tokens: int | None,
 ) -> list[Window]:
-    """Raises RequestError where two models' tokenizers read the text differently."""
+    """Of the text, if there is one.
+
+    Raises RequestError where two models' vocabularies differ or read it differently.
+    """
+    if words is None:
+        return []
+    _refuse_calibration_text(words, subjects)
+    sizes = [subject.spec.config.vocab for subject in subjects]
+    require_same_vocabulary(sizes[-1], sizes[0])
     found = []
     for subject in subjects:
         choose_context(context, subject.spec.config.context)
