@@ -35,6 +35,7 @@ from pocketlm.errors import UnsupportedError
 from pocketlm.gguf import BlockType, GGUFFile, TensorData, dequantize, write_gguf
 from pocketlm.models import open_model
 from pocketlm.text import Tokenizer
+from pocketlm.text.gguf_tokenizer import tokenizer_parts
 from pocketlm.text.template_sources import gguf_templates
 
 from .bitnet import write_online, write_packed
@@ -266,8 +267,10 @@ def test_real_tokenizers_survive_the_way_there_and_back(
         metadata = file.metadata
         rows = file.tensors["token_embd.weight"].shape[0]
     architecture = str(metadata["general.architecture"])
-    templates = gguf_templates(metadata)
-    for file_name, data in tokenizer_files(metadata, architecture, templates, {}, 512).items():
+    parts = tokenizer_parts(metadata, architecture)
+    for file_name, data in tokenizer_files(
+        metadata, parts, gguf_templates(metadata), {}, 512
+    ).items():
         (tmp_path / file_name).write_bytes(data)
     found = tokenizer_metadata(tmp_path, rows, architecture)
     kept = [key for key in metadata if key.startswith("tokenizer.") and key not in NOT_KEPT]

@@ -15,7 +15,6 @@ from tokenizers import decoders, processors
 from pocketlm.convert.pieces import Piece, encode_pieces
 from pocketlm.models.generation import folder_sampling
 from pocketlm.text.gguf_fields import GGUFVocabulary, TokenType, read_vocabulary
-from pocketlm.text.gguf_tokenizer import tokenizer_parts
 from pocketlm.text.parts import TokenizerParts
 
 _SPACE = "\u2581"
@@ -25,7 +24,7 @@ Json = dict[str, object]
 
 def tokenizer_files(
     metadata: Mapping[str, object],
-    architecture: str,
+    parts: TokenizerParts,
     templates: Mapping[str, str],
     generation: Mapping[str, float],
     context: int,
@@ -34,16 +33,15 @@ def tokenizer_files(
 
     Args:
         metadata: of the GGUF file.
-        architecture: ``general.architecture``.
+        parts: what ``text.gguf_tokenizer`` builds from it.
         templates: chat templates by name.
         generation: sampling defaults.
         context: positions of the model.
 
     Raises:
-        ModelFileError, UnsupportedError: the tokenizer cannot be read.
+        ModelFileError: a tokenizer key breaks the format.
     """
     vocabulary = read_vocabulary(metadata)
-    parts = tokenizer_parts(metadata, architecture)
     files = {
         "tokenizer.json": _json(_tokenizer(vocabulary, parts), indent=None),
         "tokenizer_config.json": _json(_config(vocabulary, parts, templates, context)),

@@ -140,8 +140,9 @@ def _scored(
     texts, types = list(tokens.texts), list(tokens.types)
     scores = [_STEERING_SCORE if kind != TokenType.NORMAL else 0.0 for kind in types]
     for i, (text, kind) in enumerate(zip(tokens.texts, tokens.types, strict=True)):
-        if kind == TokenType.NORMAL and len(parts.vocabulary.token_bytes(i)) == 1 < len(text) == 6:
-            types[i] = int(TokenType.BYTE)
+        if kind == TokenType.NORMAL and len(text) == 6:
+            if len(parts.vocabulary.token_bytes(i)) == 1:  # "<0x0A>"
+                types[i] = int(TokenType.BYTE)
         elif kind == TokenType.USER_DEFINED:
             texts[i] = text.replace(_SPACE, " ")
     normal = [i for i, kind in enumerate(types) if kind == TokenType.NORMAL]
