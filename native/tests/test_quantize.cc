@@ -74,7 +74,7 @@ void blocks_are_written_as_worked_out() {
 
   BlockQ5_1 q5;
   std::memcpy(&q5, encoded(job_of(m, kQ5_1, EncodeMethod::Nearest)).data(), sizeof(q5));
-  CHECK(f32_from_f16(q5.m) == -8.0f && q5.qs[4] == 0x1f);  // low bits of 31, and of (2.5 + 8) * 31 / 15 = 21.7 -> 22 is 0x16
+  CHECK(f32_from_f16(q5.m) == -8.0f && q5.qs[4] == 0x6f);  // (2.5 + 8) * 31 / 15 = 21.7, 22 is 0x16
 
   m.weights[3] = -127;
   BlockQ8_0 q8;
