@@ -39,6 +39,7 @@ class EngineOptions:
         sequences: how many may run at once, each with a whole context.
         step_tokens: new tokens computed in one step; smaller ones answer sooner while a long prompt
             is read, larger ones read it faster.
+        output_rows: rows of logits in one step at most; None is as many as scoring asks for.
         prefix_cache: whether equal beginnings are computed once.
     """
 
@@ -47,6 +48,7 @@ class EngineOptions:
     kv: KvType = "f16"
     sequences: int = 1
     step_tokens: int = 512
+    output_rows: int | None = None
     prefix_cache: bool = True
 
     def __post_init__(self) -> None:
@@ -54,6 +56,7 @@ class EngineOptions:
         _check("threads", self.threads, 1, 1024, optional=True)
         _check("sequences", self.sequences, 1, _MOST_SEQUENCES)
         _check("step_tokens", self.step_tokens, 1, 1 << 16)
+        _check("output_rows", self.output_rows, 1, 1 << 16, optional=True)
         if self.kv not in get_args(KvType):
             raise RequestError(f"kv is {self.kv!r}, expected one of {', '.join(get_args(KvType))}")
 
@@ -153,7 +156,8 @@ def _core_plan(spec: ModelSpec, options: EngineOptions, context: int, threads: i
 
 def limits_for(context: int, vocab: int, options: EngineOptions) -> RunnerLimits:
     """What the runner allocates so that every sequence can have the whole context."""
-    rows = max(options.sequences, min(128, max(16, _ROW_BYTES // (4 * vocab))))
+    rows = options.output_rows or min(128, max(16, _ROW_BYTES // (4 * vocab)))
+    rows = max(options.sequences, rows)
     return RunnerLimits(
         max_tokens=max(options.step_tokens, rows),
         max_sequences=options.sequences,
