@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -179,11 +181,12 @@ def test_another_task_does_not_take_up_the_state(
 
 
 def test_no_gain_writes_the_input(files: tuple[Path, Path], tmp_path: Path) -> None:
-    """Steps far too large: the file is the input's, and the result says so."""
+    """Steps far too large: it stops, the file is the input's, and the result says so."""
     out = tmp_path / "out.gguf"
     result = run(files, out, schedule=replace(SCHEDULE, learning_rate=30.0))
     assert not result.kept
     assert result.after > result.before
+    assert result.steps < SCHEDULE.steps(len(TRAIN))
     assert out.read_bytes() == files[1].read_bytes()
 
 
@@ -240,6 +243,11 @@ def test_the_original_is_not_overwritten(files: tuple[Path, Path]) -> None:
     with pytest.raises(RequestError, match="replace the original"):
         run(files, files[0])
     assert files[0].read_bytes() == before
+
+
+def test_torch_is_not_imported_before_it_is_needed() -> None:
+    code = "import sys, pocketlm.quantize.distilled; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_without_torch(

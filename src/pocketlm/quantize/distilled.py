@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 Tokens = npt.NDArray[np.int32]
 
-_CHECKS = 4  # times that a training is judged, the end included
+_CHECKS = 3  # times that a training is judged, the end included
 _SAVE_SECONDS = 60.0
 
 
@@ -181,7 +181,7 @@ class _Run:
 
     def _hopeless(self) -> bool:
         """Two judgements in a row were no better than the best before them."""
-        return len(self._judged) > 3 and min(self._judged[-2:]) >= min(self._judged[:-2])
+        return len(self._judged) > 2 and min(self._judged[-2:]) >= min(self._judged[:-2])
 
     def _judge(self) -> None:
         """Mean KL of the held-out text with the scales as they are now."""
