@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import struct
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pocketlm.errors import ModelFileError, PocketLMError, RequestError, UnsupportedError
+from pocketlm.errors import (
+    CapacityError,
+    ModelFileError,
+    PocketLMError,
+    RequestError,
+    UnsupportedError,
+)
 from pocketlm.gguf import BlockType, GGUFFile, TensorData, write_gguf
 from pocketlm.quantize.importance import Importance
 
@@ -92,6 +100,7 @@ def test_what_is_saved_is_loaded(tmp_path: Path, name: str) -> None:
     assert after.means.keys() == before.means.keys()
     for matrix, means in before.means.items():
         np.testing.assert_allclose(after.means[matrix], means, rtol=2e-7)
+        assert name.endswith(".dat") or after.means[matrix].tobytes() == means.tobytes()
     assert after.chunks == 3
     if name.endswith(".dat"):  # which knows calls, not tokens, and one name
         assert after.counts == {"blk.0.ffn_up.weight": 2, "blk.0.attn_q.weight": 3}
@@ -217,15 +226,19 @@ def test_damaged_files_are_read_or_refused(tmp_path: Path, form: str, data: st.D
 
 
 @pytest.mark.parametrize("name", ["i.gguf", "i.dat"])
-def test_failed_writing_leaves_the_old_file(tmp_path: Path, name: str) -> None:
+def test_failed_writing_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     path = tmp_path / name
     measured().save(path)
     before = path.read_bytes()
-    large = Importance.from_sums(
-        SUMS | {"z": (np.array([3e41]), 1000)}, datasets=(), chunks=1000, chunk_size=1
-    )
-    with pytest.raises(RequestError, match="too large for float32"):
-        large.save(path)
+
+    def full(descriptor: int, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(CapacityError):
+        measured().save(path)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
 
@@ -233,3 +246,15 @@ def test_failed_writing_leaves_the_old_file(tmp_path: Path, name: str) -> None:
 def test_nothing_measured_is_not_saved(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="empty"):
         Importance.from_sums({}, datasets=(), chunks=0, chunk_size=0).save(tmp_path / "i.gguf")
+
+
+def test_a_matrix_of_another_model_is_refused() -> None:
+    known = Importance.from_sums(
+        {"blk.0.attn_q.weight": (np.ones(8), 2)}, datasets=(), chunks=1, chunk_size=2
+    )
+    known.require_match({"blk.0.attn_q.weight": 8, "token_embd.weight": 8})
+    known.require_match({})
+    with pytest.raises(RequestError, match=r"8 columns for 'blk\.0\.attn_q\.weight'.*has 16"):
+        known.require_match({"blk.0.attn_q.weight": 16})
+    with pytest.raises(RequestError, match=r"'blk\.0\.attn_q\.weight', the model .*'enc\.0"):
+        known.require_match({"enc.0.weight": 8})

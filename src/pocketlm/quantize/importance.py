@@ -18,6 +18,7 @@ import math
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 
@@ -53,15 +54,16 @@ class Importance:
     """What was measured, and on what.
 
     Attributes:
-        means: by name of the weight matrix, the mean square of each of its inputs, float32 [cols].
-        counts: by the same names, how many tokens it was measured on; from a legacy file, how many
+        sums: by name of the weight matrix, the sum of squares of each of its inputs, float32
+            [cols], as a file has them: what is saved and loaded again is the same.
+        counts: by the same names, how many tokens the sums are of; from a legacy file, how many
             calls.
         datasets: names of the texts.
         chunks: how many sequences the text was cut into.
         chunk_size: tokens in each; 0 where a legacy file did not say.
     """
 
-    means: Mapping[str, Columns]
+    sums: Mapping[str, Columns]
     counts: Mapping[str, int]
     datasets: tuple[str, ...] = ()
     chunks: int = 0
@@ -79,14 +81,19 @@ class Importance:
         """Of sums of squares [cols] and the tokens that they are of; matrices without are left out.
 
         Raises:
-            ModelFileError: a sum is no finite number, so the model's activations were none.
+            ModelFileError: a sum is no finite float32, so the model's activations were none.
         """
-        measured = {name: (sum, count) for name, (sum, count) in sums.items() if count > 0}
-        means = {name: _mean(name, sum, count) for name, (sum, count) in measured.items()}
-        counts = {name: count for name, (_, count) in measured.items()}
+        counts = {name: count for name, (_, count) in sums.items() if count > 0}
+        checked = {name: _checked(name, sums[name][0]) for name in counts}
         return cls(
-            MappingProxyType(means), MappingProxyType(counts), tuple(datasets), chunks, chunk_size
+            MappingProxyType(checked), MappingProxyType(counts), tuple(datasets), chunks, chunk_size
         )
+
+    @cached_property
+    def means(self) -> Mapping[str, Columns]:
+        """The mean square of each input, by name of the matrix, float32 [cols]."""
+        means = {name: sums / np.float32(self.counts[name]) for name, sums in self.sums.items()}
+        return MappingProxyType(means)
 
     @classmethod
     def load(cls, path: Path) -> Importance:
@@ -104,11 +111,10 @@ class Importance:
         """Write it, all or nothing: in the legacy form where the name ends in .dat, else as GGUF.
 
         Raises:
-            RequestError: the path cannot be written to, nothing was measured, or a sum is too
-                large for float32.
+            RequestError: the path cannot be written to, or nothing was measured.
             CapacityError: the disk is full.
         """
-        if not self.means:
+        if not self.sums:
             raise RequestError("the importance matrix is empty: no matrix saw a token", path=path)
         if path.suffix.lower() == LEGACY_SUFFIX:
             _write_legacy(self, path)
@@ -132,31 +138,32 @@ class Importance:
             )
         return means if means.any() else None
 
+    def require_match(self, widths: Mapping[str, int]) -> None:
+        """Raises RequestError unless it is of a model with these matrices, columns by name."""
+        for name, cols in widths.items():
+            self.for_matrix(name, cols)
+        if widths and not widths.keys() & self.means.keys():
+            theirs, ours = min(self.means, default="nothing"), min(widths)
+            raise RequestError(
+                "the importance matrix knows none of the model's matrices: "
+                f"it has names like '{theirs}', the model has names like '{ours}'",
+                hint="It was measured on another model.",
+            )
 
-def _mean(
-    name: str, sums: npt.NDArray[np.floating], count: float, path: Path | None = None
-) -> Columns:
-    """``sums / count`` as read-only float32, checked."""
-    with np.errstate(all="ignore"):
-        mean = sums.astype(np.float64) / count
-    good = (mean >= 0) & (mean <= _LARGEST)  # false for NaN, too
+
+def _checked(name: str, sums: npt.NDArray[np.floating], path: Path | None = None) -> Columns:
+    """``sums`` as read-only float32. Raises ModelFileError naming the input."""
+    good = (sums >= 0) & (sums <= _LARGEST)  # false for NaN, too
     if not good.all():
         column = int(np.argmin(good))
         raise ModelFileError(
-            f"the mean square of input {column} of '{name}' is {mean[column]}, "
+            f"the sum of squares of input {column} of '{name}' is {sums[column]}, "
             "expected a finite number that is not negative",
             path=path,
         )
-    columns = mean.astype(np.float32)
+    columns = sums.astype(np.float32)
     columns.flags.writeable = False
     return columns
-
-
-def _times(name: str, mean: Columns, count: int) -> npt.NDArray[np.float32]:
-    sums = mean.astype(np.float64) * count
-    if sums.size and sums.max() > _LARGEST:
-        raise RequestError(f"the sums of squares of '{name}' are too large for float32")
-    return sums.astype(_F32)
 
 
 def _read_gguf(path: Path) -> Importance:
@@ -167,18 +174,14 @@ def _read_gguf(path: Path) -> Importance:
                 f"{TYPE_KEY} is {found!r:.80}, expected '{TYPE}': it holds no importance matrix",
                 path=path,
             )
-        sums = {}
-        for tensor in file.tensors:
-            name = tensor.removesuffix(_SUMS)
-            if name != tensor:
-                values, counts = (_floats(file, name + suffix) for suffix in (_SUMS, _COUNTS))
-                sums[name] = (values, _token_count(name, counts, path))
-        if not sums:
+        names = [n.removesuffix(_SUMS) for n in file.tensors if n.endswith(_SUMS)]
+        if not names:
             raise ModelFileError(f"no tensor has a name that ends in {_SUMS}", path=path)
-        means = {name: _mean(name, v, n, path) for name, (v, n) in sums.items() if n}
+        sums = {name: _checked(name, _floats(file, name + _SUMS), path) for name in names}
+        counts = {name: _token_count(file, name) for name in names}
         return Importance(
-            MappingProxyType(means),
-            MappingProxyType({name: sums[name][1] for name in means}),
+            MappingProxyType({name: row for name, row in sums.items() if counts[name]}),
+            MappingProxyType({name: count for name, count in counts.items() if count}),
             _datasets(file),
             _stated(file, CHUNKS_KEY),
             _stated(file, CHUNK_SIZE_KEY),
@@ -204,17 +207,18 @@ def _floats(file: GGUFFile, tensor: str) -> Columns:
     return file.tensor(tensor).reshape(-1)
 
 
-def _token_count(name: str, counts: Columns, path: Path) -> int:
+def _token_count(file: GGUFFile, name: str) -> int:
+    counts = _floats(file, name + _COUNTS)
     if counts.size != 1:
         raise UnsupportedError(
             f"'{name}{_COUNTS}' has {counts.size:,} counts, expected one: "
             "it is of a mixture of experts, which PocketLM does not quantize",
-            path=path,
+            path=file.path,
         )
     count = float(counts[0])
     if not 0 <= count < 1 << 63:
         raise ModelFileError(
-            f"'{name}{_COUNTS}' is {count}, expected a number of tokens", path=path
+            f"'{name}{_COUNTS}' is {count}, expected a number of tokens", path=file.path
         )
     return round(count)
 
@@ -243,11 +247,9 @@ def _write_gguf(importance: Importance, path: Path) -> None:
         CHUNK_SIZE_KEY: importance.chunk_size,
     }
     tensors = []
-    for name in sorted(importance.means):  # as llama.cpp's tool writes them
-        # A count is a float32 in the file: the sums belong to the one that is read back.
-        count = int(np.float32(importance.counts[name]))
-        sums = _times(name, importance.means[name], count)
-        counted = np.array([count], _F32)
+    for name in sorted(importance.sums):  # as llama.cpp's tool writes them
+        sums = importance.sums[name].astype(_F32)
+        counted = np.array([importance.counts[name]], _F32)
         tensors.append(TensorData(name + _SUMS, BlockType.F32, (1, sums.size), sums))
         tensors.append(TensorData(name + _COUNTS, BlockType.F32, (1, 1), counted))
     write_gguf(path, metadata, tensors)
@@ -256,12 +258,12 @@ def _write_gguf(importance: Importance, path: Path) -> None:
 def _read_legacy(path: Path) -> Importance:
     cursor = Cursor(map_file(path), path)
     entries = _count(cursor, "the number of entries", each=_SMALLEST_ENTRY, least=1)
-    means: dict[str, Columns] = {}
+    sums: dict[str, Columns] = {}
     counts: dict[str, int] = {}
     for index in range(entries):
         at = cursor.offset
         name = _text(cursor, f"the name of entry {index}")
-        if not name or name in means:
+        if not name or name in sums:
             raise cursor.error(f"entry {index} has an empty name or another's: {name!r:.80}", at=at)
         at = cursor.offset
         calls = int(cursor.unpack(_I32, f"the calls of '{name}'"))
@@ -270,9 +272,9 @@ def _read_legacy(path: Path) -> Importance:
         cols = _count(cursor, f"the columns of '{name}'", each=_F32.itemsize, least=1)
         values = cursor.numbers(_F32, cols, f"the values of '{name}'")
         counts[name] = max(1, calls)  # llama.cpp, too, takes the values as they are where it is 0
-        means[name] = _mean(name, values, counts[name], path)
+        sums[name] = _checked(name, values, path)
     chunks, datasets = _legacy_rest(cursor)
-    return Importance(MappingProxyType(means), MappingProxyType(counts), datasets, chunks, 0)
+    return Importance(MappingProxyType(sums), MappingProxyType(counts), datasets, chunks, 0)
 
 
 def _legacy_rest(cursor: Cursor) -> tuple[int, tuple[str, ...]]:
@@ -316,14 +318,14 @@ def _text(cursor: Cursor, what: str) -> str:
 
 def _write_legacy(importance: Importance, path: Path) -> None:
     with atomic_file(path) as write:
-        write(_I32.pack(len(importance.means)))
-        for name in sorted(importance.means):
-            mean, encoded = importance.means[name], name.encode()
+        write(_I32.pack(len(importance.sums)))
+        for name in sorted(importance.sums):
+            encoded, count = name.encode(), importance.counts[name]
             # A call is one chunk; where chunks are unknown, counts are calls already.
-            calls = -(-importance.counts[name] // max(1, importance.chunk_size))
-            calls = min(calls, _MAX_I32)
-            write(_I32.pack(len(encoded)) + encoded + _I32.pack(calls) + _I32.pack(mean.size))
-            write(_times(name, mean, calls).tobytes())
+            calls = min(-(-count // max(1, importance.chunk_size)), _MAX_I32)
+            values = (importance.sums[name] * (calls / count)).astype(_F32)
+            write(_I32.pack(len(encoded)) + encoded + _I32.pack(calls) + _I32.pack(values.size))
+            write(values.tobytes())
         dataset = ", ".join(importance.datasets).encode()
         write(_I32.pack(min(importance.chunks, _MAX_I32)))
         write(_I32.pack(len(dataset)) + dataset)
