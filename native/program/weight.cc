@@ -5,7 +5,6 @@
 #include <thread>
 #include <vector>
 
-#include "base/error.h"
 #include "formats/decode.h"
 #include "pack/pack.h"
 
@@ -51,7 +50,7 @@ Weight pack_weight(int ggml_type, int64_t rows, int64_t cols, std::span<const st
   auto matrix = std::make_shared<PackedMatrix>(make_packed(layout, rows, cols));
   if (ggml_type == kI2_S) {
     matrix->scale = i2_s_scale(data.data(), source_rows * cols);
-    if (!std::isfinite(matrix->scale)) throw FormatError("the scale of the weights is not a finite number");
+    require(std::isfinite(matrix->scale), "the scale of the weights is not a finite number");
   }
   const int64_t slice = std::max<int64_t>(threads, int64_t(kSliceBytes / (row_bytes * size_t(kPanel))));
   for (int64_t panel = 0; panel < matrix->panels; panel += slice) {

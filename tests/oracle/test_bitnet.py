@@ -14,7 +14,10 @@ import numpy as np
 import pytest
 import torch
 
-from pocketlm.gguf import BlockType
+from pocketlm.convert import open_stream
+from pocketlm.convert.write import write_floats
+from pocketlm.errors import ModelFileError
+from pocketlm.gguf import BlockType, GGUFFile
 from pocketlm.models import open_model
 
 from .bitnet import write_online, write_packed, write_scaled_gguf, write_ternary_gguf
@@ -88,3 +91,30 @@ def test_scale_beside_the_codes_is_the_scale_after_them(tmp_path: Path) -> None:
     write_scaled_gguf(tmp_path / "scaled.gguf")
     runs = [run_native(open_model(tmp_path / f"{n}.gguf"), TOKENS) for n in ("i2_s", "scaled")]
     np.testing.assert_array_equal(*runs)
+
+
+def test_i2_s_is_written_for_every_reader(tmp_path: Path) -> None:
+    """As TQ2_0 and a scale, which is the same model to the bit."""
+    write_ternary_gguf(tmp_path / "i2_s.gguf", BlockType.I2_S, half=False)
+    with open_stream(tmp_path / "i2_s.gguf") as stream:
+        write_floats(stream, tmp_path / "copy.gguf")
+    with GGUFFile.open(tmp_path / "copy.gguf") as file:
+        assert file.tensors["blk.1.ffn_down.weight"].type == BlockType.TQ2_0
+        assert file.tensors["blk.1.ffn_down.scale"].shape == (1,)
+    runs = [run_native(open_model(tmp_path / f"{n}.gguf"), TOKENS) for n in ("i2_s", "copy")]
+    np.testing.assert_array_equal(*runs)
+
+
+@pytest.mark.parametrize("scale", [np.nan, np.inf])
+def test_a_scale_that_is_no_number(scale: float, tmp_path: Path) -> None:
+    path = tmp_path / "m.gguf"
+    write_ternary_gguf(path, BlockType.I2_S, half=False)
+    with GGUFFile.open(path) as file:
+        info = file.tensors["blk.1.ffn_down.weight"]
+    with path.open("r+b") as raw:
+        raw.seek(info.offset + info.nbytes - 32)
+        raw.write(np.float32(scale).tobytes())
+    with pytest.raises(ModelFileError, match=r"'blk\.1\.ffn_down\.weight': the scale"):
+        run_native(open_model(path), TOKENS)
+    with pytest.raises(ModelFileError, match=r"blk\.1\.ffn_down"), open_stream(path):
+        pass

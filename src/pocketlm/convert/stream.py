@@ -16,8 +16,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from pocketlm.convert.packed import is_bit_linear
 from pocketlm.errors import ModelFileError
 from pocketlm.gguf import BlockType, GGUFFile, Value, tensor_nbytes
+from pocketlm.models.sources import Matrix
+from pocketlm.models.ternary import fits_blocks, i2_s_scale, with_unit_scale
 
 ARCHITECTURE_KEY = "general.architecture"
 FILE_TYPE_KEY = "general.file_type"
@@ -89,13 +92,47 @@ def gguf_stream(file: GGUFFile) -> TensorStream:
     if not isinstance(architecture, str):
         raise ModelFileError(f"the metadata has no {ARCHITECTURE_KEY}", path=file.path)
     metadata = {key: value for key, value in file.metadata.items() if key != FILE_TYPE_KEY}
-    return TensorStream(file.path, architecture, metadata, [_tensor(file, n) for n in file.tensors])
+    tensors = [tensor for name in file.tensors for tensor in _tensors(file, name)]
+    return TensorStream(file.path, architecture, metadata, tensors)
 
 
-def _tensor(file: GGUFFile, name: str) -> StreamTensor:
+def _tensors(file: GGUFFile, name: str) -> list[StreamTensor]:
     info = file.tensors[name]
+    if info.type == BlockType.I2_S:
+        return _known_to_all(file, name)
 
     def read() -> npt.NDArray[np.uint8]:
         return file.tensor_bytes(name)
 
-    return StreamTensor(name, info.type, info.shape, read, file.release_pages)
+    return [StreamTensor(name, info.type, info.shape, read, file.release_pages)]
+
+
+def _known_to_all(file: GGUFFile, name: str) -> list[StreamTensor]:
+    """An I2_S tensor as TQ2_0 of scale 1 and a ``.scale`` beside it, or F32 where that cannot be.
+
+    Only bitnet.cpp knows I2_S; and its rows cannot be read one by one, since the scale stands after
+    all of them.
+    """
+    info = file.tensors[name]
+    scale_name = f"{name.removesuffix('.weight')}.scale"
+    if not is_bit_linear(name) or not fits_blocks(info.shape) or scale_name in file.tensors:
+
+        def floats() -> npt.NDArray[np.uint8]:
+            return file.tensor(name).reshape(-1).view(np.uint8)
+
+        return [StreamTensor(name, BlockType.F32, info.shape, floats, file.release_pages)]
+    rows, cols = info.shape
+    scale = np.array([i2_s_scale(file.tensor_bytes(name))], dtype=np.float32)
+    if not 0 < scale[0] < np.inf:
+        raise ModelFileError(f"the scale of tensor '{name}' is {scale[0]:g}", path=file.path)
+
+    def blocks() -> npt.NDArray[np.uint8]:
+        return with_unit_scale(Matrix(info.type, rows, cols, file.tensor_bytes(name)))[0]
+
+    def nothing() -> None:
+        """The scale was read above."""
+
+    return [
+        StreamTensor(name, BlockType.TQ2_0, info.shape, blocks, file.release_pages),
+        StreamTensor(scale_name, BlockType.F32, (1,), lambda: scale.view(np.uint8), nothing),
+    ]
