@@ -15,6 +15,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pocketlm.advise.footprint import Footprint, footprint
     from pocketlm.api import Model, load
     from pocketlm.conversion import Converted, convert
     from pocketlm.engine.answer import Chunk, Completion, Stats
@@ -43,6 +44,7 @@ __all__ = [
     "Completion",
     "Converted",
     "Evaluation",
+    "Footprint",
     "IntegrityError",
     "Model",
     "ModelFileError",
@@ -58,6 +60,7 @@ __all__ = [
     "__version__",
     "convert",
     "evaluate",
+    "footprint",
     "load",
     "quantize",
 ]
@@ -69,11 +72,13 @@ _HOMES = {
     "Completion": "pocketlm.engine.answer",
     "Converted": "pocketlm.conversion",
     "Evaluation": "pocketlm.evaluate.evaluation",
+    "Footprint": "pocketlm.advise.footprint",
     "Quantized": "pocketlm.quantize.quantization",
     "Model": "pocketlm.api",
     "SamplingOptions": "pocketlm.engine.sampling",
     "Stats": "pocketlm.engine.answer",
     "TokenLogprobs": "pocketlm.engine.request",
+    "footprint": "pocketlm.advise.footprint",
     "load": "pocketlm.api",
 }
 

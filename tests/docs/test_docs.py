@@ -175,7 +175,12 @@ def test_python_runs(
     def quantize_tiny(ref: str, out: str, type: str, **options: Any) -> Any:
         return quantize(path, tmp_path / out, type, **options | {"method": "search", "threads": 1})
 
+    def footprint_tiny(ref: str, *arguments: Any, **options: Any) -> Any:
+        return footprint(path, *arguments, **options | {"threads": 1})
+
     evaluate, quantize = pocketlm.evaluate, pocketlm.quantize
+    footprint = pocketlm.footprint
+    monkeypatch.setattr(pocketlm, "footprint", footprint_tiny)
     monkeypatch.setattr(pocketlm, "load", load_tiny)
     monkeypatch.setattr(pocketlm, "evaluate", evaluate_tiny)
     monkeypatch.setattr(pocketlm, "quantize", quantize_tiny)

@@ -1,0 +1,77 @@
+"""Whether a model fits is known before anything of it is in memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import pocketlm
+from pocketlm.engine import build
+from pocketlm.engine.build import EngineOptions, build_engine, require_memory
+from pocketlm.engine.machine import Memory
+from pocketlm.errors import CapacityError, RequestError
+from pocketlm.models import open_model
+from pocketlm.models.memory import tokenizer_memory
+from pocketlm.text import Tokenizer
+
+from .tiny_file import CONTEXT, write_tiny_model
+
+OPTIONS = EngineOptions(context=CONTEXT, threads=1, sequences=3)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return write_tiny_model(tmp_path / "tiny.gguf")
+
+
+def leave(monkeypatch: pytest.MonkeyPatch, available: int) -> None:
+    monkeypatch.setattr(build, "available_memory", lambda: Memory(available, "RAM"))
+
+
+def test_what_is_promised_is_what_is_built(path: Path) -> None:
+    spec = open_model(path)
+    promised = require_memory(spec, OPTIONS)
+    built = build_engine(spec, frozenset(), OPTIONS).memory
+    assert promised.total == built.total + tokenizer_memory(spec).kept
+    assert (promised.weights, promised.kv) == (built.weights, built.kv)
+    with pocketlm.load(path, context=CONTEXT, threads=1, sequences=3) as model:
+        assert model.memory == promised
+
+
+def test_a_model_that_just_fits(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = open_model(path)
+    total = require_memory(spec, OPTIONS).total
+    leave(monkeypatch, total)
+    assert require_memory(spec, OPTIONS).total == total
+    leave(monkeypatch, total - 1)
+    with pytest.raises(CapacityError, match=r"needs .* \+ workspace .* \+ tokenizer .* of RAM"):
+        require_memory(spec, OPTIONS)
+
+
+def test_refused_before_the_tokenizer_is_built(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: object) -> None:
+        raise AssertionError("the tokenizer was built")
+
+    monkeypatch.setattr(Tokenizer, "from_gguf", never)
+    leave(monkeypatch, 1000)
+    with pytest.raises(CapacityError):
+        pocketlm.load(path, threads=1)
+
+
+def test_building_a_tokenizer_can_be_what_takes_most(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = open_model(path)
+    tokens = [f"<{i}>" for i in range(200_000)]
+    spec.tokenizer_source = {"tokenizer.ggml.tokens": tokens}
+    building, total = tokenizer_memory(spec).building, require_memory(spec, OPTIONS).total
+    assert building > total
+    leave(monkeypatch, (building + total) // 2)
+    with pytest.raises(CapacityError):
+        require_memory(spec, OPTIONS)
+
+
+def test_a_context_beyond_the_models(path: Path) -> None:
+    with pytest.raises(RequestError, match="made for 256"):
+        require_memory(open_model(path), EngineOptions(context=CONTEXT + 1))

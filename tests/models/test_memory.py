@@ -1,0 +1,125 @@
+"""What models are said to take in memory, against what processes take."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pocketlm.errors import ModelFileError
+from pocketlm.gguf import BlockType, write_gguf
+from pocketlm.models import open_model
+from pocketlm.models.build import build_executor
+from pocketlm.models.memory import Capacity, core_memory, tokenizer_memory
+from pocketlm.text.vocabulary import byte_alphabet
+
+from .test_build import write_random
+
+ONE = Capacity(tokens=1, sequences=1, rows=1, positions=1)
+
+# Resident bytes that a tokenizer adds to a process which has built a small one, and the peak.
+MEASURE = """
+import json, sys
+from pocketlm._native import return_freed_memory
+from pocketlm.gguf import GGUFFile
+from pocketlm.text import Tokenizer
+
+def resident(key):
+    lines = open("/proc/self/status").read().splitlines()
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith(key))
+
+def build(path):
+    with GGUFFile.open(path) as file:
+        tokenizer = Tokenizer.from_gguf(file.metadata, "llama")
+    del file
+    return_freed_memory()
+    return tokenizer
+
+small = build(sys.argv[1])
+before = resident("VmRSS")
+large = build(sys.argv[2])
+print(json.dumps({"kept": resident("VmRSS") - before, "building": resident("VmHWM") - before}))
+"""
+
+
+def vocabulary(count: int) -> tuple[list[str], list[str]]:
+    """Tokens as merging pairs makes them, and the merges."""
+    draw = random.Random(count)
+    tokens = list(byte_alphabet())
+    known, merges = set(tokens), []
+    while len(tokens) < count:
+        left, right = (tokens[int(len(tokens) * draw.random() ** power)] for power in (2, 3))
+        joined = left + right
+        if len(joined) < 15 and joined not in known:
+            known.add(joined)
+            tokens.append(joined)
+            merges.append(f"{left} {right}")
+    return tokens, merges
+
+
+def write_tokenizer(path: Path, kind: str, count: int) -> Path:
+    tokens, merges = vocabulary(count)
+    metadata = {
+        "general.architecture": "llama",
+        "tokenizer.ggml.model": kind,
+        "tokenizer.ggml.tokens": tokens,
+        "tokenizer.ggml.token_type": np.ones(count, np.int32),
+    }
+    if kind == "gpt2":
+        metadata |= {"tokenizer.ggml.pre": "gpt-2", "tokenizer.ggml.merges": merges}
+    else:
+        metadata["tokenizer.ggml.scores"] = -np.arange(count, dtype=np.float32)
+    write_gguf(path, metadata, [])
+    return path
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux alone says it so")
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+def test_a_tokenizer_takes_what_is_said(kind: str, tmp_path: Path) -> None:
+    small, large = (write_tokenizer(tmp_path / f"{n}.gguf", kind, n) for n in (1000, 60_000))
+    command = [sys.executable, "-c", MEASURE, str(small), str(large)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    measured = json.loads(done.stdout)
+    spec = open_model(write_random(tmp_path / "m.gguf"))
+    tokens, merges = vocabulary(60_000)
+    source: dict[str, object] = {"tokenizer.ggml.tokens": tokens}
+    if kind == "gpt2":
+        source["tokenizer.ggml.merges"] = merges
+    predicted = tokenizer_memory(replace(spec, tokenizer_source=source))
+    assert predicted.kept == pytest.approx(measured["kept"], rel=0.25)
+    assert 0.8 * measured["building"] < predicted.building < 1.6 * measured["building"]
+
+
+def test_a_folders_tokenizer_is_sized_by_its_vocabulary(tmp_path: Path) -> None:
+    spec = open_model(write_random(tmp_path / "m.gguf"))
+    config = replace(spec.config, vocab=50_000)
+    found = tokenizer_memory(replace(spec, config=config, tokenizer_source=tmp_path))
+    tokens = {"tokenizer.ggml.tokens": ["x"] * 50_000, "tokenizer.ggml.merges": ["x"] * 50_000}
+    assert found == tokenizer_memory(replace(spec, tokenizer_source=tokens))
+
+
+def test_other_types_than_the_files_are_summed_by_name(tmp_path: Path) -> None:
+    spec = open_model(write_random(tmp_path / "m.gguf"))
+    own = core_memory(spec, ONE)
+    name = "blk.0.ffn_up.weight"
+    rows, cols = spec.program.shapes()[name]
+    half = core_memory(spec, ONE, {name: BlockType.F16, "of no op": BlockType.Q8_0})
+    assert own.weights - half.weights == 2 * rows * cols
+    assert (half.kv, half.workspace > 0) == (own.kv, True)
+    with pytest.raises(ModelFileError, match=name):
+        core_memory(spec, ONE, {name: BlockType.Q4_K})
+
+
+def test_the_sum_needs_no_weights(tmp_path: Path) -> None:
+    path = write_random(tmp_path / "m.gguf")
+    spec = open_model(path)
+    built = build_executor(open_model(path), threads=3)
+    spec.close()  # nothing can be read any more
+    capacity = Capacity(tokens=7, sequences=2, rows=5, positions=65, threads=3)
+    assert vars(core_memory(spec, capacity)) == built.requirements(7, 2, 5, 3, "f16")
