@@ -51,6 +51,8 @@ def recoded(
         UnsupportedError: ``type`` has no decoder.
     """
     cols = shape[-1]
+    if type == BlockType.I2_S:  # its scale stands after all rows: nothing of it can be cut off
+        data, type = dequantize(type, data, shape).reshape(-1).view(np.uint8), BlockType.F32
     row_bytes = cols // block_elements(type) * block_bytes(type)
     table = data.reshape(-1, row_bytes)
     step = max(1, _CHUNK_WEIGHTS // cols)

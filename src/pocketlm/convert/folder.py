@@ -17,13 +17,13 @@ from pocketlm.convert.architecture import Architecture, architecture_of
 from pocketlm.convert.card import card_metadata, read_card
 from pocketlm.convert.stream import StreamTensor, TensorStream
 from pocketlm.convert.tokenizer import tokenizer_metadata
-from pocketlm.errors import ModelFileError
 from pocketlm.gguf import BlockType, Value
 from pocketlm.models.config import ModelConfig
 from pocketlm.models.families.llama import halves_from_pairs
 from pocketlm.models.generation import gguf_sampling
 from pocketlm.models.sources import Bytes, Floats, checked_floats
 from pocketlm.models.spec import ModelSpec
+from pocketlm.models.ternary import with_unit_scale
 
 _QUANTIZATION_VERSION = 2  # of ggml's block types
 _Q_OR_K = re.compile(r"blk\.\d+\.attn_([qk])\.weight")
@@ -68,6 +68,8 @@ def _tensors(spec: ModelSpec, architecture: Architecture) -> list[StreamTensor]:
     for name in sorted(shapes, key=_place):
         if len(shapes[name]) == 1:
             tensors.append(_vector(spec, name, shapes[name]))
+        elif spec.config.family == "bitnet":
+            tensors += _bitnet_matrix(spec, name, shapes[name])
         else:
             match = _Q_OR_K.fullmatch(name)
             row_map = maps.get(match[1]) if match else None
@@ -117,19 +119,33 @@ def _matrix(
     shape: tuple[int, ...],
     row_map: npt.NDArray[np.int32] | None,
 ) -> StreamTensor:
-    source = spec.source
-    type = source.type(name)
-    if spec.config.family == "bitnet":
-        # whether blocks hold a matrix exactly is known when it has been read
-        type = source.matrix(name).type
-        source.release_pages()
-
     def read() -> Bytes:
-        matrix = source.matrix(name)
-        if matrix.type != type:
-            raise ModelFileError(f"tensor '{name}' changed while it was read", path=spec.path)
+        matrix = spec.source.matrix(name)
         if row_map is None:
             return matrix.data
         return matrix.data.reshape(matrix.rows, -1)[row_map].reshape(-1)
 
-    return StreamTensor(name, type, shape, read, source.release_pages)
+    return StreamTensor(name, spec.source.type(name), shape, read, spec.source.release_pages)
+
+
+def _bitnet_matrix(spec: ModelSpec, name: str, shape: tuple[int, ...]) -> list[StreamTensor]:
+    """A matrix, and beside it the scale of one whose scale float16 would round.
+
+    It is read here a first time, since only then is known what holds it exactly.
+    """
+    source = spec.source
+    first = source.matrix(name)
+    type, scale = first.type, None
+    if type == BlockType.I2_S:  # which nobody but bitnet.cpp and this engine reads
+        type, scale = BlockType.TQ2_0, with_unit_scale(first)[1]
+    source.release_pages()
+
+    def read() -> Bytes:
+        matrix = source.matrix(name)
+        return matrix.data if scale is None else with_unit_scale(matrix)[0]
+
+    tensor = StreamTensor(name, type, shape, read, source.release_pages)
+    if scale is None:
+        return [tensor]
+    values = np.array([scale], dtype=np.float32)
+    return [tensor, _given(name.removesuffix("weight") + "scale", values)]
