@@ -22,7 +22,7 @@ from pocketlm.progress import ProgressCallback, silent
 _STEP_TOKENS = 512
 # Rows of logits at once: a step of few tokens reads the weights for few, and with half of all rows
 # asked for that costs a fifth of the time where the vocabulary has 262,144 tokens.
-_ROWS, _ROW_BYTES = 128, 64 << 20
+_ROWS, _ROW_BYTES = 128, 32 << 20
 
 
 class NativeBackend:
@@ -140,6 +140,7 @@ class NativeBackend:
             self._cached = (tokens[:start], variant)
             if wanted:
                 yield logits
+            del logits  # not kept while the next block is computed
 
     def _step(self, part: Ints, start: int, variant: int, wanted: int) -> StepBatch:
         """``part`` at positions from ``start`` on, with the logits of its last ``wanted``."""

@@ -153,6 +153,7 @@ def divergence(
         ):
             meter.add(expected, found, window.tokens[at + 1 : at + 1 + len(found)])
             at += len(found)
+            del expected, found  # not kept while the next blocks are computed
         meter.end_sequence()
         done += len(window.tokens)
         progress(Progress(task, done, total))

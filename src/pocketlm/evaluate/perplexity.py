@@ -62,6 +62,7 @@ def _logprobs(
         for block in backend.blocks(window.tokens[:-1], first=at):
             parts.append(logprobs(block, window.tokens[at + 1 : at + 1 + len(block)]))
             at += len(block)
+            del block  # not kept while the next one is computed
         found.append(np.concatenate(parts))
         done += len(window.tokens)
         progress(Progress(task, done, total))
