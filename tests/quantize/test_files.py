@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from pocketlm import _native
 from pocketlm.convert.stream import open_stream
 from pocketlm.errors import CapacityError, ModelFileError, RequestError
 from pocketlm.gguf import BlockType, GGUFFile, TensorData, write_gguf
+from pocketlm.progress import Progress
 from pocketlm.quantize import files
 from pocketlm.quantize.files import encoder, write_quantized
 from pocketlm.quantize.plan import plan
@@ -88,6 +90,53 @@ def test_a_weight_that_is_not_finite(tmp_path: Path, value: float) -> None:
     with pytest.raises(ModelFileError, match=r"'a\.weight'.*row 2"):
         write(tmp_path / "m.gguf", tmp_path / "q.gguf", "Q8_0", "search")
     assert sorted(p.name for p in tmp_path.iterdir() if p.is_file()) == ["m.gguf"]
+
+
+@pytest.mark.parametrize("type", ["Q8_0", "F32"])
+def test_a_vector_that_is_not_finite(tmp_path: Path, type: str) -> None:
+    source = write_model(tmp_path / "m.gguf")
+    with GGUFFile.open(source) as file:
+        norm = file.tensors["blk.1.attn_norm.weight"]
+    with source.open("r+b") as written:
+        written.seek(norm.offset + 4 * 5)
+        written.write(np.float32(np.nan).tobytes())
+    with pytest.raises(ModelFileError, match=r"'blk\.1\.attn_norm\.weight'.*not a finite"):
+        write(source, tmp_path / "q.gguf", type)
+    assert list(tmp_path.iterdir()) == [source]
+
+
+def test_pages_that_were_read_are_released_chunk_by_chunk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "_CHUNK_WEIGHTS", 16 * 256)
+    released = 0
+
+    def release() -> None:
+        nonlocal released
+        released += 1
+
+    with open_stream(write_model(tmp_path / "m.gguf")) as stream:
+        [embedding] = [t for t in stream.tensors if t.name == "token_embd.weight"]
+        [planned] = plan(
+            replace(stream, tensors=[replace(embedding, release=release)]), make_recipe("Q8_0")
+        )
+        chunks = list(encoder("nearest", None, threads=1)(planned))
+    assert released == len(chunks) == 96 // 16
+
+
+def test_progress_is_in_bytes_of_the_new_file(tmp_path: Path) -> None:
+    heard: list[Progress] = []
+    recipe = make_recipe("Q4_K_M")
+    with open_stream(write_model(tmp_path / "m.gguf")) as stream:
+        planned = plan(stream, recipe)
+        encode = encoder("nearest", None, threads=1)
+        out = tmp_path / "q.gguf"
+        write_quantized(stream, planned, out, recipe=recipe, encode=encode, progress=heard.append)
+    total = sum(item.nbytes for item in planned)
+    assert {(report.task, report.total) for report in heard} == {("quantize m.gguf", total)}
+    done = [report.done for report in heard]
+    assert done == sorted(done)
+    assert done[-1] == total
 
 
 def test_a_disk_that_is_too_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

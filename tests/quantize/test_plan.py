@@ -112,6 +112,7 @@ def test_quantized_sources_are_refused_unless_allowed() -> None:
     with pytest.raises(RequestError, match="quantized already"):
         plan(quantized, recipe("Q4_K_M"))
     assert types(plan(quantized, recipe("Q4_K_M", allow_requantize=True))) == {"a.weight": "Q4_K"}
+    assert types(plan(quantized, recipe("F16"))) == {"a.weight": "F16"}  # which loses nothing more
     [same] = plan(quantized, recipe("Q4_0"))
     assert same.copied
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 AsJson = Annotated[bool, typer.Option("--json", help="Write JSON.")]
 
 # Tasks whose amounts are bytes; of the others only the share is shown.
-_IN_BYTES = ("download ", "unpack ", "copy ", "hash ", "check ", "convert ")
+_IN_BYTES = ("download ", "unpack ", "copy ", "hash ", "check ", "convert ", "quantize ")
 _FIRST_LINE_S = 1.0
 _NEXT_LINE_S = 5.0
 _SOON_S = 10.0

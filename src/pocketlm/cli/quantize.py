@@ -53,7 +53,7 @@ def quantize(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List the tensors and sizes; write nothing.")
     ] = False,
-    threads: Annotated[int | None, typer.Option(help="Default: the physical cores.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Default: the physical cores.", min=1)] = None,
     as_json: AsJson = False,
 ) -> None:
     """Write a model in fewer bits a weight."""
@@ -115,19 +115,19 @@ def _dry_run(path: Path, type: str, options: dict[str, Any], guided: bool, as_js
     from pocketlm.cli.output import size_text, write_json, write_table
     from pocketlm.convert.stream import open_stream
     from pocketlm.quantize.plan import plan
-    from pocketlm.quantize.quantization import make_recipe
+    from pocketlm.quantize.quantization import file_size, make_recipe
 
     recipe = make_recipe(type, **options)
     with open_stream(path) as stream:
         planned = plan(stream, recipe, has_importance=guided)
-    total = sum(item.nbytes for item in planned)
-    bits = 8 * total / sum(math.prod(item.tensor.shape) for item in planned)
+        size = file_size(stream, planned, recipe)
+    bits = 8 * size / sum(math.prod(item.tensor.shape) for item in planned)
     if as_json:
         rows = [_record(item) for item in planned]
-        write_json({"tensors": rows, "bytes": total, "bits_per_weight": bits})
+        write_json({"tensors": rows, "size": size, "bits_per_weight": bits})
         return
     write_table(("TENSOR", "SHAPE", "FROM", "TO", "BYTES", ""), _rows(planned))
-    print(f"{len(planned)} tensors, {size_text(total)}, {bits:.2f} bits per weight")
+    print(f"{len(planned)} tensors, {size_text(size)}, {bits:.2f} bits per weight")
 
 
 def _record(item: PlannedTensor) -> dict[str, Any]:

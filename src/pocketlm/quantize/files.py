@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pocketlm import _native
+from pocketlm.convert.floats import recoded
 from pocketlm.convert.stream import FILE_TYPE_KEY, TensorStream
 from pocketlm.errors import CapacityError, ModelFileError, RequestError
 from pocketlm.gguf import NATIVE_TYPES, TensorData, Value, write_gguf
@@ -22,7 +23,7 @@ from pocketlm.gguf.split import split_set
 from pocketlm.gguf.types import tensor_nbytes
 from pocketlm.progress import Progress, ProgressCallback, silent
 from pocketlm.quantize.importance import Importance
-from pocketlm.quantize.plan import PlannedTensor, Recipe
+from pocketlm.quantize.plan import FLOATS, PlannedTensor, Recipe
 
 Bytes = npt.NDArray[np.uint8]
 Encode = Callable[[PlannedTensor], Iterable[Bytes]]
@@ -73,7 +74,7 @@ def encoder(method: str, importance: Importance | None, *, threads: int) -> Enco
             yield _native.quantize(
                 tensor.type, part, count, cols, planned.type, method, columns, threads
             )
-        tensor.release()
+            tensor.release()
 
     return encode
 
@@ -102,13 +103,14 @@ def write_quantized(
     total = sum(item.nbytes for item in planned)
     _refuse_small_disk(out, total)
     done = 0
+    name = stream.metadata.get("general.name", stream.path.name)
 
     def chunks(item: PlannedTensor) -> Iterator[Bytes]:
         nonlocal done
         for chunk in _bytes(item, encode, stream.path):
             yield chunk
             done += chunk.nbytes
-            progress(Progress("write quantized weights", done, total))
+            progress(Progress(f"quantize {name}", done, total))
 
     def data(item: PlannedTensor) -> TensorData:
         return TensorData(item.tensor.name, item.type, item.tensor.shape, lambda: chunks(item))
@@ -131,7 +133,7 @@ def final_metadata(
 def _bytes(item: PlannedTensor, encode: Encode, path: Path) -> Iterable[Bytes]:
     tensor = item.tensor
     if item.copied:
-        yield tensor.read()
+        yield from _copied(item, path)
         tensor.release()
         return
     if tensor.type not in NATIVE_TYPES:
@@ -143,6 +145,14 @@ def _bytes(item: PlannedTensor, encode: Encode, path: Path) -> Iterable[Bytes]:
         yield from encode(item)
     except ValueError as error:
         raise ModelFileError(f"tensor '{tensor.name}': {error}", path=path) from error
+
+
+def _copied(item: PlannedTensor, path: Path) -> Iterable[Bytes]:
+    """The tensor's own bytes, floats checked; blocks are taken as they are."""
+    tensor = item.tensor
+    if item.type not in FLOATS:
+        return [tensor.read()]
+    return recoded(tensor.read(), tensor.type, tensor.shape, item.type, name=tensor.name, path=path)
 
 
 def refuse_overwriting(source: Path, out: Path) -> None:

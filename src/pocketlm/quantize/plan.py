@@ -87,12 +87,13 @@ def plan(
     planned = [_planned(t, recipe, model, has_importance) for t in stream.tensors]
     _refuse_idle_overrides(stream.tensors, recipe)
     for item in planned:
-        if not item.copied and item.tensor.type not in FLOATS and not recipe.allow_requantize:
+        lossy = not item.copied and item.type not in FLOATS
+        if lossy and item.tensor.type not in FLOATS and not recipe.allow_requantize:
             raise RequestError(
                 f"tensor '{item.tensor.name}' is quantized already ({item.tensor.type.name}), and "
                 "what that lost would be lost twice",
                 path=stream.path,
-                hint="Start from the F16, BF16 or F32 model, or say --allow-requantize.",
+                hint="Start from the F16, BF16 or F32 model, or quantize with --allow-requantize.",
             )
     return planned
 

@@ -107,8 +107,8 @@ def quantize(
     method: Method = "search",
     calibration: str | Path | None = None,
     calibration_tokens: int = DEFAULT_TOKENS,
-    imatrix: Path | None = None,
-    save_imatrix: Path | None = None,
+    imatrix: str | Path | None = None,
+    save_imatrix: str | Path | None = None,
     overrides: Sequence[str] = (),
     output_type: str | None = None,
     embedding_type: str | None = None,
@@ -143,6 +143,8 @@ def quantize(
     run leaves no file; the last two methods go on where they were, from ``OUT.work``.
     """
     _check_options(method, calibration, imatrix, save_imatrix)
+    if threads is not None and threads < 1:
+        raise RequestError(f"threads is {threads}, expected at least 1")
     recipe = make_recipe(
         type,
         overrides=overrides,
@@ -152,13 +154,15 @@ def quantize(
         allow_requantize=allow_requantize,
     )
     threads = threads or available_cores()
+    imatrix = None if imatrix is None else Path(imatrix)
+    save_imatrix = None if save_imatrix is None else Path(save_imatrix)
     if calibration is None and method in ("calibrated", "distilled"):
         calibration = BUILTIN
     guided = calibration is not None or imatrix is not None
     path, out = source_path(source), Path(out)
     with ExitStack() as stack:
         stream = stack.enter_context(open_stream(path))
-        refuse_overwriting(path, out)
+        _refuse_overwriting(path, out, save_imatrix, calibration, imatrix)
         planned = plan(stream, recipe, has_importance=guided)
         text = _calibration(stream, calibration, calibration_tokens)
         if method in ("calibrated", "distilled"):
@@ -168,7 +172,10 @@ def quantize(
             if save_imatrix is not None:
                 ladder.importance.save(save_imatrix)
             return _result(written, recipe, planned, ladder.kept, ladder.held_out)
-        importance = Importance.load(imatrix) if imatrix is not None else None
+        importance = None
+        if imatrix is not None:
+            importance = Importance.load(imatrix)
+            importance.require_match(_widths(planned))
         if text is not None:
             importance = _measured(path, text, threads, progress)
         if save_imatrix is not None and importance is not None:
@@ -208,6 +215,32 @@ def _check_options(method: str, calibration: object, imatrix: object, save_imatr
         raise RequestError(
             "there is no importance matrix to save", hint="Say --calibration builtin, or a FILE."
         )
+
+
+def _refuse_overwriting(
+    source: Path,
+    out: Path,
+    save_imatrix: Path | None,
+    calibration: str | Path | None,
+    imatrix: Path | None,
+) -> None:
+    """Raises RequestError where a file to be written is one that is read, or the other one."""
+    text = None if calibration == BUILTIN else calibration
+    read = [Path(file) for file in (source, imatrix, text) if file is not None]
+    written = [file for file in (out, save_imatrix) if file is not None]
+    for file in read:
+        for target in written:
+            refuse_overwriting(file, target)
+    if save_imatrix is not None:
+        if save_imatrix.resolve() == out.resolve():
+            raise RequestError("model and importance matrix have the same path", path=out)
+        if not save_imatrix.absolute().parent.is_dir():
+            raise RequestError("there is no such folder", path=save_imatrix.absolute().parent)
+
+
+def _widths(planned: Sequence[PlannedTensor]) -> dict[str, int]:
+    """Columns of the matrices that are rounded, by name."""
+    return {p.tensor.name: p.tensor.shape[-1] for p in planned if not p.copied}
 
 
 def _calibration(
