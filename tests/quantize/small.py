@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tests.models.synthetic import layer_shapes
 
+from models.synthetic import layer_shapes
 from pocketlm.gguf import BlockType, TensorData, write_gguf
 
 HIDDEN = 256

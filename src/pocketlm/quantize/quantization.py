@@ -22,6 +22,7 @@ from pocketlm.progress import ProgressCallback, silent
 from pocketlm.quantize.calibration_text import (
     BUILTIN,
     DEFAULT_TOKENS,
+    LENGTH,
     CalibrationText,
     read_calibration,
 )
@@ -201,7 +202,9 @@ def file_size(stream: TensorStream, planned: Sequence[PlannedTensor], recipe: Re
 
 def _check_options(method: str, calibration: object, imatrix: object, save_imatrix: object) -> None:
     if method not in METHODS:
-        raise RequestError(f"there is no method '{method}'", hint=f"There are {METHODS}.")
+        raise RequestError(
+            f"there is no method '{method}'", hint=f"There are {', '.join(METHODS)}."
+        )
     if method == "nearest" and (calibration or imatrix):
         raise RequestError(
             "the method 'nearest' looks at no calibration", hint="Use --method search."
@@ -249,7 +252,9 @@ def _calibration(
     if source is None:
         return None
     tokenizer = Tokenizer.from_gguf(stream.metadata, stream.architecture)
-    return read_calibration(source, tokenizer, tokens=tokens)
+    context = stream.metadata.get(f"{stream.architecture}.context_length")
+    length = min(LENGTH, context) if isinstance(context, int) and context > 0 else LENGTH
+    return read_calibration(source, tokenizer, tokens=tokens, length=length)
 
 
 def _measured(
