@@ -14,6 +14,7 @@ import pytest
 
 import pocketlm
 from engine import tiny_file
+from pocketlm.engine.machine import Memory
 from pocketlm.evaluate.questions import Question
 from pocketlm.evaluate.texts import CALIBRATION_KEY, text_hash
 from pocketlm.gguf import GGUFFile, TensorData, write_gguf
@@ -167,6 +168,21 @@ def test_what_cannot_be_measured_is_refused_before_weights_are_packed(
     fails("no questions", task=str(_empty(tmp_path)))
     fails("a model is named by", reference=5)
     fails("different tokens", reference=_other_words(tmp_path))
+    assert said == []
+
+
+def test_memory_for_both_models_is_asked_for_before_either_is_packed(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pocketlm.load(path, context=32, threads=1) as model:
+        one = model.memory.total - model.memory.tokenizer
+    monkeypatch.setattr(
+        "pocketlm.evaluate.evaluation.available_memory", lambda: Memory(3 * one // 2, "RAM")
+    )
+    said: list[Progress] = []
+    assert pocketlm.evaluate(path, text=TEXT, **OPTIONS).perplexity is not None
+    with pytest.raises(pocketlm.CapacityError, match="model and its reference need"):
+        pocketlm.evaluate(path, text=TEXT, reference=path, progress=said.append, **OPTIONS)
     assert said == []
 
 

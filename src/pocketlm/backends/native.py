@@ -50,14 +50,7 @@ class NativeBackend:
         Raises CapacityError, before the memory is taken, where the model does not fit; RequestError
         for a context beyond what the model was made for.
         """
-        options = EngineOptions(
-            context=context,
-            threads=threads,
-            kv=kv,
-            step_tokens=_STEP_TOKENS,
-            output_rows=min(_ROWS, max(1, _ROW_BYTES // (4 * spec.config.vocab))),
-            prefix_cache=False,
-        )
+        options = engine_options(spec, context=context, threads=threads, kv=kv)
         built: Built = build_engine(spec, frozenset(), options, progress=progress)
         runner = built.engine.runner
         self.vocabulary = runner.vocab
@@ -167,3 +160,17 @@ class NativeBackend:
         if self._built is None:
             raise RequestError("the model is closed")
         return self._built
+
+
+def engine_options(
+    spec: ModelSpec, *, context: int, threads: int | None = None, kv: KvType = "f16"
+) -> EngineOptions:
+    """What a backend has its engine built with, for who wants to know its memory in advance."""
+    return EngineOptions(
+        context=context,
+        threads=threads,
+        kv=kv,
+        step_tokens=_STEP_TOKENS,
+        output_rows=min(_ROWS, max(1, _ROW_BYTES // (4 * spec.config.vocab))),
+        prefix_cache=False,
+    )

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pocketlm.backends import NativeBackend
-from pocketlm.engine.build import KvType, choose_context
-from pocketlm.errors import RequestError
+from pocketlm.backends.native import engine_options
+from pocketlm.engine.build import KvType, choose_context, require_memory
+from pocketlm.engine.machine import available_memory
+from pocketlm.errors import CapacityError, RequestError
 from pocketlm.evaluate.divergence import Divergence, divergence, require_same_vocabulary
 from pocketlm.evaluate.perplexity import Perplexity, perplexity
 from pocketlm.evaluate.questions import Question, read_questions
@@ -112,10 +114,8 @@ def evaluate(
             context = min(DEFAULT_CONTEXT, *(s.spec.config.context for s in subjects))
         windows = _windows(words, subjects, context, stride, max_tokens)
         encoded = [[encode_choices(s.tokenizer, q) for q in questions] for s in subjects]
-        backends = [
-            _pack(subject, _positions(subject, windows, choices), threads, kv, progress, stack)
-            for subject, choices in zip(subjects, encoded, strict=True)
-        ]
+        needed = [_positions(s, windows, e) for s, e in zip(subjects, encoded, strict=True)]
+        backends = _pack(subjects, needed, threads, kv, progress, stack)
         own, diverged = _read_text(backends, windows, progress)
         answers = _ask(questions, subjects, backends, encoded, progress) if questions else []
     scores = [each.score() for each in answers]
@@ -234,15 +234,31 @@ def _positions(subject: _Subject, windows: Sequence[Window], choices: Encoded) -
 
 
 def _pack(
-    subject: _Subject,
-    positions: int,
+    subjects: Sequence[_Subject],
+    positions: Sequence[int],
     threads: int | None,
     kv: KvType,
     progress: ProgressCallback,
     stack: ExitStack,
-) -> NativeBackend:
-    backend = NativeBackend(
-        subject.spec, context=positions, threads=threads, kv=kv, progress=progress
-    )
-    subject.spec.close()
-    return stack.enter_context(backend)
+) -> list[NativeBackend]:
+    """All are in memory at once, so memory is asked for all before the first is packed."""
+    needed = 0
+    for subject, context in zip(subjects, positions, strict=True):
+        options = engine_options(subject.spec, context=context, threads=threads, kv=kv)
+        plan = require_memory(subject.spec, options)
+        needed += plan.total - plan.tokenizer  # the tokenizer is here already
+    memory = available_memory()
+    if len(subjects) > 1 and needed > memory.available:
+        raise CapacityError(
+            f"the model and its reference need {needed / 2**30:.2f} GiB together, but "
+            f"{memory.available / 2**30:.2f} GiB are left of {memory.limit}",
+            hint="Choose a smaller reference or a smaller context.",
+        )
+    backends = []
+    for subject, context in zip(subjects, positions, strict=True):
+        backend = NativeBackend(
+            subject.spec, context=context, threads=threads, kv=kv, progress=progress
+        )
+        backends.append(stack.enter_context(backend))
+        subject.spec.close()
+    return backends
