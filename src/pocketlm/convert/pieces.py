@@ -48,7 +48,8 @@ def read_pieces(path: Path) -> list[Piece]:
 def _piece(body: int | memoryview) -> Piece:
     body = _bytes(body)
     text, score, kind = "", 0.0, 1  # the message's defaults
-    if len(body) > 6 and body[0] == 0x0A and body[1] + 7 == len(body) and body[-5] == 0x15:
+    short = len(body) > 6 and body[0] == 0x0A and body[1] < 0x80
+    if short and body[1] + 7 == len(body) and body[-5] == 0x15:
         # by far the most: a short text and a score, in this order
         return Piece(bytes(body[2:-5]).decode(), struct.unpack("<f", body[-4:])[0], kind)
     for number, value in _fields(body):
