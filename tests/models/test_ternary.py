@@ -9,13 +9,13 @@ from pocketlm.gguf import BlockType, dequantize, tensor_nbytes
 from pocketlm.models.sources import Matrix
 from pocketlm.models.ternary import (
     i2_s,
-    i2_s_codes,
     i2_s_scale,
     split_ternary,
     ternarize,
     ternary_matrix,
     tq2_0,
     unpack_quarters,
+    with_scale,
     with_unit_scale,
 )
 
@@ -69,7 +69,6 @@ def test_i2_s_keeps_codes_and_scale() -> None:
     data = i2_s(codes, np.float32(0.1))
     assert data.size == tensor_nbytes(BlockType.I2_S, (3, 384)) == 3 * 384 // 4 + 32
     assert i2_s_scale(data) == np.float32(0.1)
-    np.testing.assert_array_equal(i2_s_codes(data, 3, 384), codes)
     np.testing.assert_array_equal(
         dequantize(BlockType.I2_S, data, (3, 384)), codes * np.float32(0.1)
     )
@@ -83,9 +82,22 @@ def test_i2_s_bits_of_a_byte() -> None:
 
 def test_i2_s_for_other_readers() -> None:
     codes = random_codes(2, 512)
-    blocks, scale = with_unit_scale(ternary_matrix(codes, 0.1))
+    matrix = ternary_matrix(codes, 0.1)
+    blocks, scale = with_unit_scale(matrix)
     assert scale == np.float32(0.1)
     np.testing.assert_array_equal(dequantize(BlockType.TQ2_0, blocks, (2, 512)), codes)
+    back = with_scale(Matrix(BlockType.TQ2_0, 2, 512, blocks), scale)
+    assert back is not None
+    np.testing.assert_array_equal(back.data, matrix.data)
+
+
+def test_one_scale_over_blocks_of_two() -> None:
+    codes = random_codes(2, 256)
+    blocks = np.concatenate([tq2_0(codes[:1], np.float16(1)), tq2_0(codes[1:], np.float16(2))])
+    assert with_scale(Matrix(BlockType.TQ2_0, 2, 256, blocks), 0.1) is None
+    same = with_scale(Matrix(BlockType.TQ2_0, 2, 256, tq2_0(codes, np.float16(2))), 0.1)
+    assert same is not None
+    np.testing.assert_array_equal(values_of(same), codes * (2 * np.float32(0.1)))
 
 
 def test_absmean_rounding() -> None:

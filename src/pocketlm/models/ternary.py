@@ -103,6 +103,10 @@ def i2_s(codes: Codes, scale: np.float32) -> Bytes:
     """
     planes = (codes + 1).astype(np.uint8).reshape(-1, 4, 32)
     packed = planes[:, 0] << 6 | planes[:, 1] << 4 | planes[:, 2] << 2 | planes[:, 3]
+    return _with_tail(packed.astype(np.uint8), scale)
+
+
+def _with_tail(packed: Bytes, scale: np.float32) -> Bytes:
     out = np.zeros(packed.size + _I2_S_TAIL, dtype=np.uint8)
     out[: packed.size] = packed.reshape(-1)
     out[packed.size :][:4] = np.frombuffer(scale.astype("<f4").tobytes(), dtype=np.uint8)
@@ -114,11 +118,11 @@ def i2_s_scale(data: Bytes) -> float:
     return float(data[data.size - _I2_S_TAIL :][:4].view("<f4")[0])
 
 
-def i2_s_codes(data: Bytes, rows: int, cols: int) -> Codes:
-    """The codes of an I2_S tensor's bytes, int8 [rows, cols]; ``cols`` is a multiple of 128."""
-    packed = data[: rows * cols // 4].reshape(-1, 1, _I2_S_BLOCK // 4)
-    planes = packed >> np.array([6, 4, 2, 0], dtype=np.uint8)[:, None] & 3
-    return planes.reshape(rows, cols).astype(np.int8) - 1
+# Of four codes in a byte, TQ2_0 has the first in the lowest bits and I2_S in the highest; where the
+# byte stands is the same in both.
+_MIRRORED = np.array(
+    [(b & 3) << 6 | (b & 12) << 2 | (b & 48) >> 2 | b >> 6 for b in range(256)], dtype=np.uint8
+)
 
 
 def with_unit_scale(matrix: Matrix) -> tuple[Bytes, float]:
@@ -130,5 +134,20 @@ def with_unit_scale(matrix: Matrix) -> tuple[Bytes, float]:
     """
     assert matrix.type == BlockType.I2_S
     assert matrix.row_map is None
-    codes = i2_s_codes(matrix.data, matrix.rows, matrix.cols)
-    return tq2_0(codes, np.float16(1)), i2_s_scale(matrix.data)
+    codes = _MIRRORED[matrix.data[:-_I2_S_TAIL]].reshape(-1, 64)
+    blocks = np.empty((len(codes), 66), dtype=np.uint8)
+    blocks[:, :64] = codes
+    blocks[:, 64:] = np.frombuffer(np.float16(1).astype("<f2").tobytes(), dtype=np.uint8)
+    return blocks.reshape(-1), i2_s_scale(matrix.data)
+
+
+def with_scale(matrix: Matrix, scale: float) -> Matrix | None:
+    """The inverse: a TQ2_0 matrix times ``scale`` as I2_S; None if its blocks' scales differ."""
+    assert matrix.type == BlockType.TQ2_0
+    assert matrix.row_map is None
+    blocks = matrix.data.reshape(-1, 66)
+    halves = np.ascontiguousarray(blocks[:, 64:]).view("<f2")
+    if (halves != halves[0]).any():  # also where one is no number
+        return None
+    data = _with_tail(_MIRRORED[blocks[:, :64]], np.float32(halves[0, 0]) * np.float32(scale))
+    return Matrix(BlockType.I2_S, matrix.rows, matrix.cols, data)

@@ -41,6 +41,7 @@ from pocketlm.models.ternary import (
     ternarize,
     ternary_matrix,
     unpack_quarters,
+    with_scale,
 )
 
 _BIT_LINEAR = re.compile(r"(blk\.\d+\.(?:attn_(?:q|k|v|output)|ffn_(?:gate|up|down)))\.weight")
@@ -87,6 +88,10 @@ class GGUFBitLinears(_BitLinears):
         shape = (matrix.rows, matrix.cols)
         if scale is None and (matrix.type != BlockType.I2_S or fits_blocks(shape)):
             return matrix
+        if scale is not None and matrix.type == BlockType.TQ2_0:
+            scaled = with_scale(matrix, scale)
+            if scaled is not None:
+                return scaled
         weights = dequantize(matrix.type, matrix.data, shape)
         ternary = split_ternary(weights)
         factor = 1.0 if scale is None else scale
