@@ -10,6 +10,10 @@
 #include <cstdint>
 #include <cstring>
 
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
+
 namespace pocketlm {
 namespace {
 
@@ -39,8 +43,23 @@ POCKETLM_LANES void store(float* p, Floats x) { std::memcpy(p, &x, sizeof(x)); }
 POCKETLM_LANES Ints bits_of(Floats x) { return (Ints)x; }
 POCKETLM_LANES Floats floats_of(Ints bits) { return (Floats)bits; }
 POCKETLM_LANES Floats abs(Floats x) { return floats_of(bits_of(x) & 0x7fffffff); }
+
+// a < b ? a : b, and a > b ? a : b: b where they are equal or one is NaN. x86's instruction is just that, but gcc 12 makes
+// a comparison and a blend of it.
+#if defined(__AVX512F__)
+POCKETLM_LANES Floats min(Floats a, Floats b) { return (Floats)_mm512_min_ps((__m512)a, (__m512)b); }
+POCKETLM_LANES Floats max(Floats a, Floats b) { return (Floats)_mm512_max_ps((__m512)a, (__m512)b); }
+#elif defined(__AVX2__)
+POCKETLM_LANES Floats min(Floats a, Floats b) { return (Floats)_mm256_min_ps((__m256)a, (__m256)b); }
+POCKETLM_LANES Floats max(Floats a, Floats b) { return (Floats)_mm256_max_ps((__m256)a, (__m256)b); }
+#elif defined(__SSE2__)
+POCKETLM_LANES Floats min(Floats a, Floats b) { return (Floats)_mm_min_ps((__m128)a, (__m128)b); }
+POCKETLM_LANES Floats max(Floats a, Floats b) { return (Floats)_mm_max_ps((__m128)a, (__m128)b); }
+#else
 POCKETLM_LANES Floats min(Floats a, Floats b) { return a < b ? a : b; }
 POCKETLM_LANES Floats max(Floats a, Floats b) { return a > b ? a : b; }
+#endif
+
 POCKETLM_LANES Ints clamp(Ints x, int32_t low, int32_t high) {
   x = x < low ? splat_int(low) : x;
   return x > high ? splat_int(high) : x;

@@ -93,7 +93,8 @@ struct GroupSearch {
   POCKETLM_LANES Moments moments(Floats factor, Floats shift) const {
     Moments s{};
     for (int i = 0; i < N; ++i) {
-      const Floats x = load(&t.x[i][lane]), l = G::code(x * factor + shift), wl = load(&t.w[i][lane]) * l;
+      const Floats x = load(&t.x[i][lane]), w = load(&t.w[i][lane]);
+      const Floats l = G::code(G::kMinimum ? x * factor + shift : x * factor), wl = w * l;
       if constexpr (G::kMinimum) s.l += wl;
       s.l2 += wl * l;
       s.xl += wl * (G::kMinimum ? x - center : x);
@@ -139,10 +140,7 @@ struct GroupSearch {
   POCKETLM_LANES Line best_scale(const Reaches& reaches) const {
     const Floats unit = finite_inverse(extreme(t, lane));
     Candidate best{};
-    for (const float reach : reaches) {
-      consider(best, unit * reach, Floats{});
-      consider(best, unit * -reach, Floats{});
-    }
+    for (const float reach : reaches) consider(best, unit * reach, Floats{});
     return line_of(best);
   }
 
@@ -208,25 +206,26 @@ struct SearchGroups {
 };
 
 // Where the search looks. Margins and reaches are in codes.
+// Reaches below zero put the extreme at the low end of the codes, the longer one; symmetric codes need one sign only.
 struct Settings4 {
-  static constexpr float kReaches[] = {5.0f, 5.5f, 6.0f, 6.3f, 6.6f, 6.9f, 7.1f, 7.3f, 7.5f, 7.7f, 7.9f, 8.1f,
-                                       8.3f, 8.6f, 8.9f, 9.2f, 9.6f, 10.0f, 10.5f, 11.0f, 12.0f, 13.0f};
+  static constexpr float kReaches[] = {-10.2f, -9.4f, -8.8f, -8.4f, -8.0f, -7.7f, -7.4f, -7.0f, -6.4f,
+                                       6.0f,   6.5f,  6.9f,  7.2f,  7.5f,  7.9f,  8.5f,  9.2f};
   static constexpr float kMargins[] = {-0.3f, 0.0f, 0.3f, 0.7f, 1.2f, 2.0f};
   static constexpr int kRounds = 3;
 };
 struct Settings5 {
-  static constexpr float kReaches[] = {14.0f, 14.4f, 14.7f, 15.0f, 15.2f, 15.4f, 15.6f, 15.8f, 16.0f, 16.2f, 16.4f, 16.7f,
-                                       17.0f, 17.3f, 17.6f, 18.0f, 18.4f, 18.8f, 19.2f, 20.0f, 21.0f, 22.0f};
+  static constexpr float kReaches[] = {-18.4f, -17.4f, -16.8f, -16.4f, -16.1f, -15.8f, -15.5f, -15.2f, -14.8f,
+                                       14.4f,  14.8f,  15.1f,  15.4f,  15.7f,  16.2f,  17.0f,  18.0f};
   static constexpr float kMargins[] = {-0.3f, 0.0f, 0.3f, 0.7f, 1.2f, 2.0f};
   static constexpr int kRounds = 3;
 };
 struct Settings8 {
-  static constexpr float kReaches[] = {122.0f, 123.0f, 124.0f, 125.0f, 125.5f, 126.0f, 126.5f, 127.0f, 127.4f, 128.0f, 129.0f};
-  static constexpr int kRounds = 2;
+  static constexpr float kReaches[] = {124.2f, 124.8f, 125.4f, 126.0f, 126.5f, 127.0f, 127.4f, 128.0f};
+  static constexpr int kRounds = 1;
 };
 struct SettingsTernary {
-  static constexpr float kReaches[] = {0.6f, 0.8f, 1.0f, 1.2f, 1.4f, 1.6f, 1.8f, 2.0f, 2.3f, 2.6f, 3.0f, 3.5f, 4.0f};
-  static constexpr int kRounds = 4;
+  static constexpr float kReaches[] = {0.8f, 1.0f, 1.3f, 1.6f, 1.9f, 2.3f, 2.8f, 3.5f};
+  static constexpr int kRounds = 3;
 };
 
 }  // namespace

@@ -276,13 +276,15 @@ struct Settings4K : Settings6Bit {
 };
 struct Settings5K : Settings4K {};
 struct Settings3K {
-  static constexpr float kReaches[] = {2.2f, 2.5f, 2.7f, 2.9f, 3.1f, 3.3f, 3.5f, 3.7f, 3.9f, 4.1f, 4.3f, 4.5f, 4.7f, 5.0f, 5.3f};
+  static constexpr float kReaches[] = {-5.2f, -4.9f, -4.6f, -4.35f, -4.1f, -3.85f, -3.6f, -3.3f, -3.0f,
+                                       2.2f,  2.5f,  2.75f, 3.0f,   3.25f, 3.5f,   3.8f,  4.2f,  4.7f};
   static constexpr float kScaleReaches[] = {-32.4f, -32.0f, -31.5f, -31.0f, -30.5f, -30.0f, -29.0f, -28.0f, -27.0f, -26.0f,
                                             -25.0f, -24.0f, 24.0f, 25.0f, 26.0f, 27.0f, 28.0f, 29.0f, 30.0f, 30.5f, 31.0f, 31.3f};
   static constexpr int kRounds = 3, kSuperRounds = 2;
 };
 struct Settings6K {
-  static constexpr float kReaches[] = {29.0f, 29.5f, 30.0f, 30.3f, 30.6f, 30.9f, 31.2f, 31.5f, 31.8f, 32.1f, 32.4f, 32.8f, 33.3f, 34.0f};
+  static constexpr float kReaches[] = {-34.0f, -33.2f, -32.7f, -32.3f, -32.0f, -31.7f, -31.4f, -31.0f, -30.5f, -30.0f,
+                                       29.3f,  29.8f,  30.3f,  30.7f,  31.1f,  31.5f,  32.1f,  33.0f};
   static constexpr float kScaleReaches[] = {-128.3f, -127.0f, -125.0f, -123.0f, -120.0f, -116.0f, -112.0f, -108.0f, -104.0f, -100.0f,
                                             100.0f, 104.0f, 108.0f, 112.0f, 116.0f, 120.0f, 123.0f, 125.0f, 127.0f, 127.3f};
   static constexpr int kRounds = 2, kSuperRounds = 2;
