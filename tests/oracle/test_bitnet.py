@@ -19,6 +19,8 @@ from pocketlm.convert.write import write_floats
 from pocketlm.errors import ModelFileError
 from pocketlm.gguf import BlockType, GGUFFile
 from pocketlm.models import open_model
+from pocketlm.models.build import build_executor
+from pocketlm.models.memory import Capacity, core_memory
 
 from .bitnet import write_online, write_packed, write_scaled_gguf, write_ternary_gguf
 from .conftest import Run, run_native
@@ -118,3 +120,20 @@ def test_a_scale_that_is_no_number(scale: float, tmp_path: Path) -> None:
         run_native(open_model(path), TOKENS)
     with pytest.raises(ModelFileError, match=r"blk\.1\.ffn_down"), open_stream(path):
         pass
+
+
+def test_ternary_weights_take_what_is_promised(tmp_path: Path) -> None:
+    """Which is 2 bits, though only reading a scale tells in what form it is held."""
+    capacity = Capacity(tokens=4, sequences=1, rows=4, positions=32)
+    write_scaled_gguf(tmp_path / "scaled.gguf")
+    write_ternary_gguf(tmp_path / "i2_s.gguf", BlockType.I2_S, half=False)
+    write_ternary_gguf(tmp_path / "tq1_0.gguf", BlockType.TQ1_0, half=True)
+    (tmp_path / "folder").mkdir()
+    write_packed(tmp_path / "folder", inverse=True)
+    promised = {}
+    for name in ("scaled.gguf", "i2_s.gguf", "tq1_0.gguf", "folder"):
+        spec = open_model(tmp_path / name)
+        promised[name] = core_memory(spec, capacity).weights
+        taken = build_executor(spec, threads=1).requirements(4, 1, 4, 1, "f16")["weights"]
+        assert promised[name] == taken, name
+    assert promised["scaled.gguf"] == promised["i2_s.gguf"] == promised["tq1_0.gguf"]
