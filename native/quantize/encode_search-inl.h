@@ -61,13 +61,17 @@ struct Grid {
     return sum;
   }
 
+  // Stores the nearest codes, plus `offset`, and gives their error.
   template <int N>
-  POCKETLM_LANES static void store_nearest(const Tile<N>& t, int lane, Line line, int offset, Codes<N>& codes) {
+  POCKETLM_LANES static Floats encode(const Tile<N>& t, int lane, Line line, int offset, Codes<N>& codes) {
     const Floats inverse = finite_inverse(line.d);
+    Floats sum = {};
     for (int i = 0; i < N; ++i) {
-      const Floats l = code((load(&t.x[i][lane]) - line.m) * inverse);
-      store_codes(&codes.of[i][lane], (__builtin_convertvector(l, Ints) + offset) & 255);
+      const Floats x = load(&t.x[i][lane]), l = code((x - line.m) * inverse), rest = line.d * l + line.m - x;
+      sum += load(&t.w[i][lane]) * (rest * rest);
+      store_codes(&codes.of[i][lane], (truncate(l) + offset) & 255);
     }
+    return sum;
   }
 };
 
@@ -189,13 +193,12 @@ struct SearchGroups {
     if constexpr (G::kMinimum) line = search.best_line(Settings::kMargins);
     else line = search.best_scale(Settings::kReaches);
     line = in_halves(search.refined(line, Settings::kRounds));
-    const Floats found = G::error(t, lane, line);
+    Codes<N> searched;
+    const Floats found = G::encode(t, lane, line, kOffset, searched);
 
     Nearest::encode(t, lane, codes, scales);
     const Line reference{load(&scales.d[lane]), G::kMinimum ? load(&scales.m[lane]) : Floats{}};
     const Ints better = found < G::template coded_error<kOffset>(t, lane, in_halves(reference), codes);
-    Codes<N> searched;
-    G::store_nearest(t, lane, line, kOffset, searched);
     for (int i = 0; i < N; ++i) {
       const Ints a = load_codes(&searched.of[i][lane]), b = load_codes(&codes.of[i][lane]);
       store_codes(&codes.of[i][lane], better ? a : b);

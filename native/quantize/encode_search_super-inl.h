@@ -238,7 +238,7 @@ struct SearchSuper {
     Codes<kGroup> searched;
     for (int lane = 0; lane < kLanes; lane += kWidth) {
       const Floats d = load(&best.d[lane]) * load(&best.scale[lane]), m = load(&best.dmin[lane]) * load(&best.min[lane]);
-      G::store_nearest(t, lane, {d, -m}, -G::kLow, searched);
+      G::encode(t, lane, {d, -m}, -G::kLow, searched);
     }
     alignas(64) float reference[kLanes];
     Tile<kGroup> copy = t;  // the reference has weights of its own

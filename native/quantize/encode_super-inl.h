@@ -152,7 +152,7 @@ struct DescentGroup {
     for (int pass = 0; pass < kPasses; ++pass)
       for (int i = 0; i < N; ++i) improve(load(&t.x[i][lane]), l[i], xl, l2);
     for (int i = 0; i < N; ++i)
-      store_codes(&codes.of[i][lane], ~zero & (__builtin_convertvector(l[i], Ints) + kHalf));
+      store_codes(&codes.of[i][lane], ~zero & (truncate(l[i]) + kHalf));
     store(&scales.d[lane], ~zero & (l2 > 0.0f) ? xl / l2 : Floats{});
   }
 

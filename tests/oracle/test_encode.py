@@ -76,8 +76,9 @@ def ggml_blocks(values: Array, type: BlockType, importance: Array | None = None)
 def our_blocks(
     values: Array, type: BlockType, method: str, importance: Array | None = None
 ) -> Array:
+    rows, cols = values.shape
     data = np.ascontiguousarray(values, np.float32).view(np.uint8).reshape(-1)
-    return _native.quantize(0, data, *values.shape, int(type), method, importance, 2)
+    return _native.quantize(0, data, rows, cols, int(type), method, importance, 2)
 
 
 def rows_of_every_kind() -> dict[str, Array]:
