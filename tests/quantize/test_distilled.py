@@ -180,12 +180,14 @@ def test_another_task_does_not_take_up_the_state(
     assert seen[0].done == 2 * LENGTH
 
 
-def test_no_gain_writes_the_input(files: tuple[Path, Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("rate", [30.0, 1e30], ids=["too large", "no numbers"])
+def test_no_gain_writes_the_input(files: tuple[Path, Path], tmp_path: Path, rate: float) -> None:
     """Steps far too large: it stops, the file is the input's, and the result says so."""
     out = tmp_path / "out.gguf"
-    result = run(files, out, schedule=replace(SCHEDULE, learning_rate=30.0))
+    result = run(files, out, schedule=replace(SCHEDULE, learning_rate=rate))
     assert not result.kept
     assert result.after > result.before
+    assert np.isinf(result.after) == (rate > 1e9)
     assert result.steps < SCHEDULE.steps(len(TRAIN))
     assert out.read_bytes() == files[1].read_bytes()
 

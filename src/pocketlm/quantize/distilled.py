@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import math
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -26,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pocketlm.backends import NativeBackend
-from pocketlm.errors import RequestError, UnsupportedError
+from pocketlm.errors import ModelFileError, RequestError, UnsupportedError
 from pocketlm.evaluate.divergence import divergence
 from pocketlm.evaluate.windows import Window
 from pocketlm.gguf import GGUFFile, TensorData, write_gguf
@@ -101,8 +102,9 @@ def distil(
     schedule = schedule or Schedule()
     _require_torch()
     with ExitStack() as stack:
-        one, other = (open_model(path) for path in (original, quantized))
+        one = open_model(original)
         stack.callback(one.close)
+        other = open_model(quantized)
         stack.callback(other.close)
         _check(one, other, out, train, held_out, schedule)
         facts = {
@@ -184,9 +186,19 @@ class _Run:
         return len(self._judged) > 2 and min(self._judged[-2:]) >= min(self._judged[:-2])
 
     def _judge(self) -> None:
-        """Mean KL of the held-out text with the scales as they are now."""
+        """Adds the mean KL of the held-out text with the scales as they are now."""
         assert self._tuning is not None
-        source = _Tuned(self._quantized.source, self._tuning)
+        try:
+            found = self._divergence(_Tuned(self._quantized.source, self._tuning))
+        except ModelFileError:
+            if not self._judged:  # the input's own fault
+                raise
+            found = math.inf  # steps so large that the logits are no numbers any more
+        if self._judged and found <= min(self._judged):
+            self._best = self._tuning.deltas()
+        self._judged.append(found)
+
+    def _divergence(self, source: TensorSource) -> float:
         length = self._held_out.shape[1]
         windows = [Window(row, 0) for row in self._held_out]
         with (
@@ -195,10 +207,7 @@ class _Run:
                 replace(self._quantized, source=source), context=length, threads=self._threads
             ) as candidate,
         ):
-            found = divergence(reference, candidate, windows).mean
-        if len(self._judged) > 0 and found <= min(self._judged):
-            self._best = self._tuning.deltas()
-        self._judged.append(found)
+            return divergence(reference, candidate, windows).mean
 
     def _save(self) -> None:
         from pocketlm.quantize import tuning
