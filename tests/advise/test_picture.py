@@ -59,7 +59,7 @@ def test_svg_says_what_it_shows() -> None:
     other = [replace(one, model="large:1b", peak=30 * one.peak) for one in (HALF, QUARTER)]
     picture = draw([HALF, QUARTER, *other], "svg")
     texts = {text.strip() for text in ElementTree.fromstring(picture).itertext() if text.strip()}
-    assert {"F16 (file)", "Q4_0", "4.5 bits", "-72 %", "as F16", "28", "MB", "GB"} <= texts
+    assert {"F16 (on disk)", "Q4_0", "4.5 bits", "-72 %", "as F16", "28", "MB", "GB"} <= texts
     assert {"small:1m, context 4,096", "large:1b, context 4,096"} <= texts
     assert {"file on disk", "KV cache", "file in F16", "peak memory, measured"} <= texts
     assert "4.20" in texts  # GB, the peak of the large one

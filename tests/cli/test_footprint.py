@@ -40,7 +40,7 @@ def test_the_table(pocketlm: Run, model: Path) -> None:
         "NOTE",
     ]
     assert [row.split()[0] for row in rows] == ["F32", *DEFAULT_TYPES]
-    assert rows[0].endswith("the file")
+    assert rows[0].endswith("on disk")
     for row, one in zip(rows[1:], footprint(model)[1:], strict=True):
         change = "same" if one.type == "F16" else f"{-100 * one.reduction:.1f} %"
         assert f"  {one.bits_per_weight:.2f} " in row

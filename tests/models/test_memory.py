@@ -96,12 +96,17 @@ def test_a_tokenizer_takes_what_is_said(kind: str, tmp_path: Path) -> None:
     assert 0.8 * measured["building"] < predicted.building < 1.6 * measured["building"]
 
 
-def test_a_folders_tokenizer_is_sized_by_its_vocabulary(tmp_path: Path) -> None:
+def test_a_folders_tokenizer_is_sized_by_its_file(tmp_path: Path) -> None:
     spec = open_model(write_random(tmp_path / "m.gguf"))
     config = replace(spec.config, vocab=50_000)
-    found = tokenizer_memory(replace(spec, config=config, tokenizer_source=tmp_path))
-    tokens = {"tokenizer.ggml.tokens": ["x"] * 50_000, "tokenizer.ggml.merges": ["x"] * 50_000}
-    assert found == tokenizer_memory(replace(spec, tokenizer_source=tokens))
+    folder = replace(spec, config=config, tokenizer_source=tmp_path)
+    tokens = {"tokenizer.ggml.tokens": ["x"] * 50_000, "tokenizer.ggml.merges": ["x"] * 100_000}
+    file = tokenizer_memory(replace(spec, tokenizer_source=tokens))
+    without = tokenizer_memory(folder)  # which is refused when it is loaded
+    assert without.kept == without.building == file.kept
+    (tmp_path / "tokenizer.json").write_bytes(bytes(3_000_000))
+    found = tokenizer_memory(folder)
+    assert (found.kept, found.building) == (file.kept + 6_000_000, 78_000_000)
 
 
 def test_other_types_than_the_files_are_summed_by_name(tmp_path: Path) -> None:

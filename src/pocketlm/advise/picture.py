@@ -117,7 +117,7 @@ def _panel(axes: Axes, rows: Sequence[Footprint]) -> None:
 
 
 def _tick(one: Footprint) -> str:
-    file = " (file)" if one.on_disk else ""
+    where = " (on disk)" if one.on_disk else ""
     percent = round(-100 * one.reduction)
     smaller = f"{percent:+} %" if percent else "as F16"
-    return f"{one.type}{file}\n{one.bits_per_weight:.1f} bits\n{smaller}"
+    return f"{one.type}{where}\n{one.bits_per_weight:.1f} bits\n{smaller}"

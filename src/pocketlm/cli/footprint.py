@@ -115,5 +115,5 @@ def _change(percent: float) -> str:
 
 def _note(one: Footprint, original: Footprint) -> str:
     if one.on_disk:
-        return "the file"
+        return "on disk"
     return f"made again from {original.type}" if one.requantized else ""

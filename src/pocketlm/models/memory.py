@@ -85,11 +85,16 @@ def tokenizer_memory(spec: ModelSpec) -> TokenizerMemory:
     The library keeps three hash tables: text to id and id to text (33 bytes a bucket) and pairs
     to their merge (17); a table has the power of two of buckets that is at most 7/8 full. Besides,
     each token has its text in all of them and as a string of Python. While it is built, there are
-    the file's metadata, Python's list of pairs and the library's copy of it.
+    the file's metadata, Python's list of pairs and the library's copy of it; or the library's tree
+    of a folder's tokenizer.json, 26 times the file, of which holes of twice the file stay.
     """
     tokens, merges, given = _vocabulary(spec)
     kept = 76 * _buckets(tokens) + 17 * _buckets(merges) + 183 * tokens
     building = 520 * tokens + (300 if given else 180) * merges
+    if isinstance(spec.tokenizer_source, Path):
+        file = spec.tokenizer_source / "tokenizer.json"
+        size = file.stat().st_size if file.is_file() else 0
+        kept, building = kept + 2 * size, 26 * size
     return TokenizerMemory(kept, max(kept, building))
 
 
@@ -98,7 +103,7 @@ def _vocabulary(spec: ModelSpec) -> tuple[int, int, bool]:
     each can on average be cut into two others in two ways (Gemma 1.96, Llama 2 1.91)."""
     source = spec.tokenizer_source
     if isinstance(source, Path):
-        return spec.config.vocab, spec.config.vocab, True
+        return spec.config.vocab, 2 * spec.config.vocab, True
     tokens, merges = source.get("tokenizer.ggml.tokens"), source.get("tokenizer.ggml.merges")
     count = len(tokens) if isinstance(tokens, list) else 0
     if isinstance(merges, list):

@@ -34,6 +34,7 @@ def tokenizer_parts(path: Path) -> TokenizerParts:
     """
     file = path / "tokenizer.json"
     content = read_json(file)
+    content.pop("model", None)  # most of the file, which the library reads for itself
     config = _optional(path / "tokenizer_config.json")
     with build_guard(f"tokenizer.json in {path}"):
         backend = tokenizers.Tokenizer.from_file(str(file))
