@@ -91,6 +91,15 @@ def test_i2_s_for_other_readers() -> None:
     np.testing.assert_array_equal(back.data, matrix.data)
 
 
+def test_scale_over_a_scale() -> None:
+    matrix = ternary_matrix(random_codes(2, 256), 0.1)
+    scaled = with_scale(matrix, 0.3)
+    assert scaled is not None
+    assert scaled.type == BlockType.I2_S
+    np.testing.assert_array_equal(scaled.data[:128], matrix.data[:128])
+    assert i2_s_scale(scaled.data) == np.float32(0.1) * np.float32(0.3)
+
+
 def test_one_scale_over_blocks_of_two() -> None:
     codes = random_codes(2, 256)
     blocks = np.concatenate([tq2_0(codes[:1], np.float16(1)), tq2_0(codes[1:], np.float16(2))])

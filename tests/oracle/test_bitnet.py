@@ -131,7 +131,9 @@ def test_ternary_weights_take_what_is_promised(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     write_packed(tmp_path / "folder", inverse=True)
     promised = {}
-    for name in ("scaled.gguf", "i2_s.gguf", "tq1_0.gguf", "folder"):
+    with open_stream(tmp_path / "i2_s.gguf") as stream:
+        write_floats(stream, tmp_path / "f16.gguf", type=BlockType.F16)
+    for name in ("scaled.gguf", "i2_s.gguf", "tq1_0.gguf", "f16.gguf", "folder"):
         spec = open_model(tmp_path / name)
         promised[name] = core_memory(spec, capacity).weights
         taken = build_executor(spec, threads=1).requirements(4, 1, 4, 1, "f16")["weights"]

@@ -11,6 +11,8 @@ scale 1 beside a float32 tensor ``.scale`` of one value. ``with_unit_scale`` giv
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 
@@ -142,9 +144,12 @@ def with_unit_scale(matrix: Matrix) -> tuple[Bytes, float]:
 
 
 def with_scale(matrix: Matrix, scale: float) -> Matrix | None:
-    """The inverse: a TQ2_0 matrix times ``scale`` as I2_S; None if its blocks' scales differ."""
-    assert matrix.type == BlockType.TQ2_0
+    """The inverse: a TQ2_0 or I2_S matrix times ``scale`` as I2_S; None if its scales differ."""
     assert matrix.row_map is None
+    if matrix.type == BlockType.I2_S:
+        own = np.float32(i2_s_scale(matrix.data))
+        return replace(matrix, data=_with_tail(matrix.data[:-_I2_S_TAIL], own * np.float32(scale)))
+    assert matrix.type == BlockType.TQ2_0
     blocks = matrix.data.reshape(-1, 66)
     halves = np.ascontiguousarray(blocks[:, 64:]).view("<f2")
     if (halves != halves[0]).any():  # also where one is no number

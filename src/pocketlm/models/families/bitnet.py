@@ -46,6 +46,15 @@ from pocketlm.models.ternary import (
 
 _BIT_LINEAR = re.compile(r"(blk\.\d+\.(?:attn_(?:q|k|v|output)|ffn_(?:gate|up|down)))\.weight")
 
+_TERNARY_OR_FLOAT = (
+    BlockType.TQ1_0,
+    BlockType.TQ2_0,
+    BlockType.I2_S,
+    BlockType.F32,
+    BlockType.F16,
+    BlockType.BF16,
+)
+
 
 class _BitLinears(Adapted):
     """A source whose BitLinear scales are folded into the matrices."""
@@ -76,19 +85,23 @@ class GGUFBitLinears(_BitLinears):
     """A GGUF file, where a ``.scale`` tensor multiplies its matrix."""
 
     def type(self, name: str) -> BlockType:
-        """What ``matrix`` gives, or TQ2_0 for I2_S, which takes the same memory."""
+        """What ``matrix`` gives, or TQ2_0 for I2_S, which takes the same memory.
+
+        Floats beside a scale are taken for ternary, as converters write them.
+        """
         type, scaled = self.inner.type(name), self._scale_name(name) in self._scales
         if not scaled and type != BlockType.I2_S:
             return type
-        ternary = type in (BlockType.TQ1_0, BlockType.TQ2_0, BlockType.I2_S)
-        return BlockType.TQ2_0 if ternary and fits_blocks(self.shape(name)) else BlockType.F32
+        ternary = type in _TERNARY_OR_FLOAT and fits_blocks(self.shape(name))
+        return BlockType.TQ2_0 if ternary else BlockType.F32
 
     def matrix(self, name: str) -> Matrix:
         matrix, scale = self.inner.matrix(name), self.scale(name)
         shape = (matrix.rows, matrix.cols)
         if scale is None and (matrix.type != BlockType.I2_S or fits_blocks(shape)):
             return matrix
-        if scale is not None and matrix.type == BlockType.TQ2_0:
+        in_two_bits = matrix.type in (BlockType.TQ2_0, BlockType.I2_S) and fits_blocks(shape)
+        if scale is not None and in_two_bits:
             scaled = with_scale(matrix, scale)
             if scaled is not None:
                 return scaled
