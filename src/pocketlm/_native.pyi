@@ -183,9 +183,7 @@ def target_logprobs(logits: NDArray[np.float32], targets: NDArray[np.int32]) -> 
 
 def divergence_rows(
     reference: NDArray[np.float32], candidate: NDArray[np.float32], targets: NDArray[np.int32]
-) -> tuple[
-    NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]
-]:
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Row by row of two logits [rows, vocab]: how the candidate differs from the reference.
 
     KL(reference || candidate) in nats; log softmax at the target of the reference, of the
