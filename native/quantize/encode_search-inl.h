@@ -21,7 +21,8 @@ struct Line {
   Floats d, m;
 };
 
-// Least squares over a group, weighted; x is taken relative to `center`, the weighted mean, where there is a minimum.
+// Sums over a group: w l, w l^2, w l x; where there is a minimum, x is taken relative to its weighted mean, which keeps
+// the digits that a difference of large sums would lose.
 struct Moments {
   Floats l, l2, xl;
 };
@@ -31,7 +32,7 @@ struct Grid {
   static constexpr int kLow = kLowCode, kHigh = kHighCode;
   static constexpr bool kMinimum = kWithMinimum;
 
-  // The code nearest to x, as a float. Whatever x and the factor are, the result is a code.
+  // The code nearest to x / d, as a float: a code whatever is given, NaN too.
   POCKETLM_LANES static Floats code(Floats scaled) {
     return nearest(min(max(scaled, splat(float(kLow))), splat(float(kHigh))));
   }
@@ -139,7 +140,7 @@ struct GroupSearch {
     best = {select(better, found, best.gain), select(better, factor, best.factor), select(better, shift, best.shift)};
   }
 
-  // The best line over scales that put the extreme weight at `reach` codes, for every entry of a list.
+  // The best line through 0 over scales that put the extreme weight at `reach`, for every entry of a list.
   template <class Reaches>
   POCKETLM_LANES Line best_scale(const Reaches& reaches) const {
     const Floats unit = finite_inverse(extreme(t, lane));
@@ -217,8 +218,8 @@ struct Settings4 {
   static constexpr int kRounds = 3;
 };
 struct Settings5 {
-  static constexpr float kReaches[] = {-18.4f, -17.4f, -16.8f, -16.4f, -16.1f, -15.8f, -15.5f, -15.2f, -14.8f,
-                                       14.4f,  14.8f,  15.1f,  15.4f,  15.7f,  16.2f,  17.0f,  18.0f};
+  static constexpr float kReaches[] = {-20.0f, -18.4f, -17.4f, -16.8f, -16.4f, -16.1f, -15.8f, -15.5f, -15.2f, -14.8f,
+                                       14.4f,  14.8f,  15.1f,  15.4f,  15.7f,  16.2f,  17.0f,  18.0f,  19.5f};
   static constexpr float kMargins[] = {-0.3f, 0.0f, 0.3f, 0.7f, 1.2f, 2.0f};
   static constexpr int kRounds = 3;
 };

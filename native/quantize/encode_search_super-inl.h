@@ -283,8 +283,8 @@ struct Settings3K {
   static constexpr int kRounds = 3, kSuperRounds = 2;
 };
 struct Settings6K {
-  static constexpr float kReaches[] = {-34.0f, -33.2f, -32.7f, -32.3f, -32.0f, -31.7f, -31.4f, -31.0f, -30.5f, -30.0f,
-                                       29.3f,  29.8f,  30.3f,  30.7f,  31.1f,  31.5f,  32.1f,  33.0f};
+  static constexpr float kReaches[] = {-38.0f, -35.5f, -34.0f, -33.2f, -32.7f, -32.3f, -32.0f, -31.7f, -31.4f, -31.0f, -30.5f, -30.0f,
+                                       29.3f,  29.8f,  30.3f,  30.7f,  31.1f,  31.5f,  32.1f,  33.0f,  34.5f,  37.0f};
   static constexpr float kScaleReaches[] = {-128.3f, -127.0f, -125.0f, -123.0f, -120.0f, -116.0f, -112.0f, -108.0f, -104.0f, -100.0f,
                                             100.0f, 104.0f, 108.0f, 112.0f, 116.0f, 120.0f, 123.0f, 125.0f, 127.0f, 127.3f};
   static constexpr int kRounds = 2, kSuperRounds = 2;

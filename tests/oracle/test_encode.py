@@ -85,7 +85,8 @@ def rows_of_every_kind() -> dict[str, Array]:
     random = np.random.default_rng(1)
 
     def normal(scale: Any = 1.0, shape: tuple[int, int] = (24, 512)) -> Array:
-        return random.normal(0, 1, shape) * scale
+        values: Array = random.normal(0, 1, shape) * scale
+        return values
 
     sizes = 10.0 ** random.integers(-12, 3, (24, 16))
     return {
