@@ -8,11 +8,13 @@ are in memory beside the integers.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from pocketlm.gguf import block_elements
 from pocketlm.quantize.block_scales import V_RUN, Factors
 from pocketlm.quantize.codes import LAYOUTS
 
@@ -23,9 +25,10 @@ class TunedMatrix:
     """A matrix [rows, cols] whose block scales (and minima) are ``initial * (1 + unit * delta)``.
 
     ``unit`` is 2 / levels of the type's codes (1/8 for Q4_0, 1/127 for Q8_0): a delta of 1 moves
-    the largest weight of a block by about one step of its grid, so that one learning rate suits a
-    file of many types. A minimum moves in units of the larger of itself and its block's scale,
-    since it may be zero. Deltas are float32 [rows, blocks] and begin at zero.
+    the largest weight of a block by about one step of its grid. A block of 256 weights moves
+    1 / sqrt(8) as far, since a random step of its scale does 8 times the harm of one of 32. So one
+    learning rate suits a file of many types. A minimum moves in units of the larger of itself and
+    its block's scale, since it may be zero. Deltas are float32 [rows, blocks] and begin at zero.
 
     Attributes:
         scale_delta, minimum_delta: the parameters; ``minimum_delta`` is None without minima.
@@ -37,6 +40,7 @@ class TunedMatrix:
         self._scale = torch.from_numpy(factors.scale).to(device)
         layout = LAYOUTS[factors.type]
         unit = 2 / (layout.largest - layout.smallest + 1)
+        unit *= math.sqrt(32 / block_elements(factors.type))
         self._scale_unit = unit * self._scale
         self._minimum = None
         self.scale_delta = torch.zeros_like(self._scale, requires_grad=True)
