@@ -20,6 +20,7 @@ from pocketlm.gguf import (
     GGUFFile,
     TensorData,
     block_elements,
+    gguf_nbytes,
     tensor_nbytes,
     write_gguf,
 )
@@ -343,3 +344,16 @@ def test_block_sizes_reach_the_file(tmp_path: Path) -> None:
     write_gguf(path, {}, tensors)
     with GGUFFile.open(path) as file:
         assert [info.type for info in file.tensors.values()] == list(BlockType)
+
+
+@pytest.mark.parametrize("alignment", [None, 8, 256])
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_the_size_is_known_without_data(alignment: int | None, count: int, tmp_path: Path) -> None:
+    tensors = [floats(f"t{i}", 3 + i) for i in range(count)]
+    metadata: dict[str, Value] = {"general.architecture": "x", "tokens": ["a", "ü", ""]}
+    write_gguf(tmp_path / "m.gguf", metadata, tensors, alignment=alignment)
+    bare = [TensorData(t.name, t.type, t.shape, b"") for t in tensors]
+    size = gguf_nbytes(metadata, bare, alignment=alignment)
+    assert size == (tmp_path / "m.gguf").stat().st_size
+    with pytest.raises(RequestError, match="given twice"):
+        gguf_nbytes(metadata, [floats("same"), floats("same")])
