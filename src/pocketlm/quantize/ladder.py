@@ -7,7 +7,7 @@ on held-out text, by the engine that will run it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,7 @@ from pocketlm.quantize.calibration_text import CalibrationText
 from pocketlm.quantize.codes import Bytes
 from pocketlm.quantize.files import Encode, Written, encoder, write_quantized
 from pocketlm.quantize.importance import Importance
+from pocketlm.quantize.layer_inputs import Settings
 from pocketlm.quantize.plan import PlannedTensor, Recipe
 from pocketlm.quantize.workfolder import WorkFolder, fingerprint
 
@@ -82,6 +83,7 @@ class Ladder:
                 "source": [str(self._stream.path.resolve()), source.st_size, source.st_mtime_ns],
                 "types": {p.tensor.name: p.type.name for p in self._planned},
                 "text": [self._text.hashes, self._text.fit.shape, self._text.held_out.shape],
+                "settings": asdict(Settings()),
             }
         )
 
