@@ -72,7 +72,9 @@ def distil_calibrated(original: Path, calibrated: Path, out: Path) -> None:
         tokenizer = Tokenizer.from_gguf(stream.metadata, stream.architecture)
     text = read_calibration(BUILTIN, tokenizer)
     work = out.with_suffix(".work")
-    distil(original, calibrated, out, train=text.fit, held_out=text.held_out, work=work, threads=2)
+    distil(
+        original, calibrated, out, train=text.train, held_out=text.held_out, work=work, threads=2
+    )
 
 
 def make(original: Path, type: str, method: str, out: Path, imatrix: Path) -> None:

@@ -70,6 +70,16 @@ def test_the_budget_is_spent_evenly(tmp_path: Path) -> None:
     assert held_out[-1, -1] > 64 * 98
 
 
+def test_the_rest_is_there_to_train_on_unless_it_judges(tmp_path: Path) -> None:
+    tokens = ids(64 * 40)
+    tokens[64 * 6 + 4 : 64 * 6 + 60] = tokens[64 * 39 + 4 : 64 * 39 + 60]  # of the last judge
+    source = write(tmp_path / "t.txt", tokens)
+    text = read_calibration(source, Words(), length=64, tokens=1024)  # type: ignore[arg-type]
+    assert len(text.fit) + len(text.held_out) == 16
+    assert len(text.train) == 40 - len(text.held_out) - 1
+    assert not {row.tobytes() for row in text.train} & {row.tobytes() for row in text.held_out}
+
+
 def test_short_and_missing_texts(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"400 tokens, expected at least 512"):
         read(write(tmp_path / "t.txt", ids(400)), length=64)

@@ -37,12 +37,14 @@ class CalibrationText:
         names: of its files.
         hashes: SHA-256 of each file's text, in hexadecimal.
         fit, held_out: int32 [sequences, length]; each sequence begins as the model's texts do.
+        train: ``fit`` and what the budget left over of the text, for who can use more.
     """
 
     names: tuple[str, ...]
     hashes: tuple[str, ...]
     fit: Tokens
     held_out: Tokens
+    train: Tokens
 
 
 def read_calibration(
@@ -51,7 +53,7 @@ def read_calibration(
     """The shipped text (``BUILTIN``) or a UTF-8 file, as sequences of ``length`` tokens.
 
     Args:
-        tokens: how many to use at most, held-out ones included; taken evenly from the whole text.
+        tokens: how many to fit to and to hold out at most; taken evenly from the whole text.
 
     Raises:
         RequestError: the text is too short to be parted.
@@ -67,14 +69,15 @@ def read_calibration(
             f"the calibration text has {len(ids):,} tokens, expected at least {_JUDGES * length:,}",
             hint="Give a longer text, or leave --calibration out to use the one that is shipped.",
         )
-    if len(sequences) > wanted:
-        sequences = sequences[np.linspace(0, len(sequences) - 1, wanted).astype(np.intp)]
-    fit, held_out = _parted(sequences)
+    chosen = np.linspace(0, len(sequences) - 1, min(wanted, len(sequences))).astype(np.intp)
+    fit, held_out = _parted(sequences[chosen])
+    rest = _without_runs_of(held_out, np.delete(sequences, chosen, axis=0))
     return CalibrationText(
         tuple(name for name, _ in texts),
         tuple(text_hash(text) for _, text in texts),
         fit,
         held_out,
+        np.concatenate([fit, rest]),
     )
 
 
@@ -100,6 +103,13 @@ def _parted(sequences: Tokens) -> tuple[Tokens, Tokens]:
             hint="Give another text.",
         )
     return np.ascontiguousarray(sequences[~judges]), np.stack(apart)
+
+
+def _without_runs_of(held_out: Tokens, sequences: Tokens) -> Tokens:
+    """The sequences that share no run with what judges."""
+    judged = {run for row in held_out for run in _runs(row, step=1)}
+    apart = [judged.isdisjoint(_runs(row, step=_SHARED_RUN // 2)) for row in sequences]
+    return np.asarray(sequences[np.array(apart, dtype=bool)], np.int32)
 
 
 def _runs(sequence: Sequence[int] | Tokens, *, step: int) -> list[bytes]:

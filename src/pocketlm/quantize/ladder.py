@@ -145,7 +145,7 @@ class Ladder:
             original,
             below,
             self._out,
-            train=self._text.fit,
+            train=self._text.train,
             held_out=self._text.held_out,
             work=self._work.path / "distil",
             threads=self._threads,
