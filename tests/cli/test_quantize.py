@@ -62,7 +62,7 @@ def test_json_and_fallbacks(pocketlm: Run, model: Path, tmp_path: Path) -> None:
         "fallbacks": fallbacks,
         "held_out": {},
     }
-    said = pocketlm("quantize", model, out, "Q4_K_M")
+    said = pocketlm("quantize", model, out, "Q4_K_M", "--force")
     assert f"{len(fallbacks)} tensors have rows" in said.out
 
 
@@ -211,7 +211,9 @@ def test_a_quantized_source_wants_a_word(pocketlm: Run, model: Path, tmp_path: P
     assert "--allow-requantize" in said.err
     assert not second.exists()
     assert pocketlm("quantize", first, second, "q4_0", "--allow-requantize").code == 0
-    assert pocketlm("quantize", first, second, "f16").code == 0  # decoding loses nothing more
+    assert (
+        pocketlm("quantize", first, second, "f16", "--force").code == 0
+    )  # decoding loses nothing more
 
 
 def test_a_weight_that_is_not_finite_is_named(pocketlm: Run, tmp_path: Path) -> None:

@@ -123,6 +123,16 @@ def test_an_interrupted_run_leaves_its_work_and_no_file(
     assert resumed.held_out == whole.held_out
 
 
+def test_a_file_that_is_there_is_replaced_only_by_force(source: Path, tmp_path: Path) -> None:
+    out = tmp_path / "q.gguf"
+    out.write_text("mine")
+    with pytest.raises(pocketlm.RequestError, match="already"):
+        pocketlm.quantize(source, out, "Q4_0", **OPTIONS)
+    assert out.read_text() == "mine"
+    pocketlm.quantize(source, out, "Q4_0", force=True, **OPTIONS)
+    assert metadata(out)["general.file_type"] == 2
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -130,6 +140,7 @@ def test_an_interrupted_run_leaves_its_work_and_no_file(
         ({"method": "calibrated", "imatrix": Path("i.gguf")}, "alone"),
         ({"imatrix": Path("i.gguf"), "calibration": "builtin"}, "alone"),
         ({"save_imatrix": Path("i.gguf")}, "no importance matrix"),
+        ({"calibration_tokens": 4096}, "no calibration text"),
         ({"method": "best"}, "no method"),
     ],
 )

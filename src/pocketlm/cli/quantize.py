@@ -30,8 +30,9 @@ def quantize(
         typer.Option(help="A UTF-8 text, or 'builtin': the default where a method needs one."),
     ] = None,
     calibration_tokens: Annotated[
-        int, typer.Option(help="Use no more of the calibration text.", min=1)
-    ] = 32_768,
+        int | None,
+        typer.Option(help="Use no more of the calibration text; default: 32768.", min=1),
+    ] = None,
     imatrix: Annotated[
         Path | None, typer.Option(help="An importance matrix to use, .gguf or .dat.")
     ] = None,
@@ -50,6 +51,7 @@ def quantize(
     allow_requantize: Annotated[
         bool, typer.Option("--allow-requantize", help="Accept a model that is quantized already.")
     ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List the tensors and sizes; write nothing.")
     ] = False,
@@ -84,6 +86,7 @@ def quantize(
             calibration_tokens=calibration_tokens,
             imatrix=imatrix,
             save_imatrix=save_imatrix,
+            force=force,
             threads=threads,
             progress=report,
             **options,

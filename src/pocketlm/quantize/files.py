@@ -124,7 +124,8 @@ def final_metadata(
     stream: TensorStream, recipe: Recipe, extra: Mapping[str, Value]
 ) -> dict[str, Value]:
     """The stream's metadata with what the new file says of itself."""
-    kept = {key: v for key, v in stream.metadata.items() if not key.startswith("split.")}
+    old = ("split.", "quantize.imatrix.")  # of the files that this one is made from
+    kept = {key: value for key, value in stream.metadata.items() if not key.startswith(old)}
     kept[FILE_TYPE_KEY] = recipe.file_type.id
     kept[VERSION_KEY] = _VERSION
     return {**kept, **extra}

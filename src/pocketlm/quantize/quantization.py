@@ -107,7 +107,7 @@ def quantize(
     *,
     method: Method = "search",
     calibration: str | Path | None = None,
-    calibration_tokens: int = DEFAULT_TOKENS,
+    calibration_tokens: int | None = None,
     imatrix: str | Path | None = None,
     save_imatrix: str | Path | None = None,
     overrides: Sequence[str] = (),
@@ -115,6 +115,7 @@ def quantize(
     embedding_type: str | None = None,
     pure: bool = False,
     allow_requantize: bool = False,
+    force: bool = False,
     threads: int | None = None,
     progress: ProgressCallback = silent,
 ) -> Quantized:
@@ -130,20 +131,21 @@ def quantize(
             logits. The last two write the best of what they tried.
         calibration: a UTF-8 text, or "builtin"; the methods that need one take the built-in one.
             With "search" an importance matrix is measured on it.
-        calibration_tokens: of the text to use at most.
+        calibration_tokens: of the text to fit to and to judge on at most; None is 32,768.
         imatrix: an importance matrix to read instead, of PocketLM or llama.cpp, for "search".
         save_imatrix: writes the one that was measured.
         overrides: ``PATTERN=TYPE`` for tensors whose name the pattern is found in.
         output_type, embedding_type: block types of these two matrices.
         pure: one block type for every matrix.
         allow_requantize: accept a source that is quantized already.
+        force: replace a file that is there.
         threads: default: the physical cores.
 
     Raises RequestError for options that do not go together and sources that cannot be quantized,
     ModelFileError for weights that are not finite, CapacityError for a full disk. An interrupted
     run leaves no file; the last two methods go on where they were, from ``OUT.work``.
     """
-    _check_options(method, calibration, imatrix, save_imatrix)
+    _check_options(method, calibration, calibration_tokens, imatrix, save_imatrix)
     if threads is not None and threads < 1:
         raise RequestError(f"threads is {threads}, expected at least 1")
     recipe = make_recipe(
@@ -164,6 +166,12 @@ def quantize(
     with ExitStack() as stack:
         stream = stack.enter_context(open_stream(path))
         _refuse_overwriting(path, out, save_imatrix, calibration, imatrix)
+        if out.exists() and not force:
+            raise RequestError(
+                "there is something at this path already",
+                path=out,
+                hint="Name another, or say --force to replace it.",
+            )
         planned = plan(stream, recipe, has_importance=guided)
         text = _calibration(stream, calibration, calibration_tokens)
         if method in ("calibrated", "distilled"):
@@ -200,10 +208,21 @@ def file_size(stream: TensorStream, planned: Sequence[PlannedTensor], recipe: Re
     return gguf_nbytes(metadata, tensors)
 
 
-def _check_options(method: str, calibration: object, imatrix: object, save_imatrix: object) -> None:
+def _check_options(
+    method: str,
+    calibration: object,
+    calibration_tokens: int | None,
+    imatrix: object,
+    save_imatrix: object,
+) -> None:
     if method not in METHODS:
         raise RequestError(
             f"there is no method '{method}'", hint=f"There are {', '.join(METHODS)}."
+        )
+    if calibration_tokens is not None and calibration is None and method in ("nearest", "search"):
+        raise RequestError(
+            "there is no calibration text to take tokens of",
+            hint="Say --calibration builtin, or a FILE.",
         )
     if method == "nearest" and (calibration or imatrix):
         raise RequestError(
@@ -247,14 +266,14 @@ def _widths(planned: Sequence[PlannedTensor]) -> dict[str, int]:
 
 
 def _calibration(
-    stream: TensorStream, source: str | Path | None, tokens: int
+    stream: TensorStream, source: str | Path | None, tokens: int | None
 ) -> CalibrationText | None:
     if source is None:
         return None
     tokenizer = Tokenizer.from_gguf(stream.metadata, stream.architecture)
     context = stream.metadata.get(f"{stream.architecture}.context_length")
     length = min(LENGTH, context) if isinstance(context, int) and context > 0 else LENGTH
-    return read_calibration(source, tokenizer, tokens=tokens, length=length)
+    return read_calibration(source, tokenizer, tokens=tokens or DEFAULT_TOKENS, length=length)
 
 
 def _measured(
