@@ -205,3 +205,35 @@ def test_a_prompt_that_is_no_text_is_refused(tmp_path: Path, verb: str) -> None:
     said = run_python(code, PYTHONIOENCODING="utf-8:strict")
     assert said.returncode == (2 if verb == "run" else 0)
     assert said.stderr.startswith(b"pocketlm: the text has a lone surrogate at character 0")
+
+
+_SLOW_VERB = """
+import sys, time, types
+from pathlib import Path
+from pocketlm.cli.main import VERBS, main
+from pocketlm.gguf.atomic import atomic_file
+
+def slow() -> None:
+    with atomic_file(Path("out")) as write:
+        write(b"half")
+        print("begun", flush=True)
+        time.sleep(60)
+
+sys.modules["slow_verb"] = types.ModuleType("slow_verb")
+sys.modules["slow_verb"].slow = slow
+VERBS["slow"] = ("slow_verb", "slow")
+sys.exit(main(["slow"]))
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows terminates without asking")
+def test_a_terminated_verb_leaves_no_half_file(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", _SLOW_VERB], cwd=tmp_path, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "begun\n"
+        assert len(list(tmp_path.iterdir())) == 1
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 143
+    assert not list(tmp_path.iterdir())

@@ -1,7 +1,7 @@
 """The ``pocketlm`` command: finds the verb's file, and turns errors into messages and exit codes.
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted; ``errors.py`` says which class has
-which. A verb's file is imported when the verb is used, so that the command starts at once.
+Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted, 143 terminated; ``errors.py`` says
+which class has which. A verb's file is imported when the verb is used, so that the command starts at once.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ import difflib
 import importlib
 import io
 import os
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -86,6 +88,8 @@ def root(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
     _prepare_streams()
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _terminate)
     try:
         return _run(arguments)
     except PocketLMError as error:
@@ -97,6 +101,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         # The operating system said no: a folder that may not be written, a disk that fails.
         return _complain(str(error), 1)
+
+
+def _terminate(number: int, frame: object) -> None:
+    """Ends the program as an exception does, so that half-written files are removed."""
+    raise SystemExit(128 + number)
 
 
 def _prepare_streams() -> None:
