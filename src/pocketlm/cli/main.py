@@ -1,7 +1,8 @@
 """The ``pocketlm`` command: finds the verb's file, and turns errors into messages and exit codes.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted, 143 terminated; ``errors.py`` says
-which class has which. A verb's file is imported when the verb is used, so that the command starts at once.
+which class has which. A verb's file is imported when the verb is used, so that the command starts
+at once.
 """
 
 from __future__ import annotations
