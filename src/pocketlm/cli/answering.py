@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -12,6 +13,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pocketlm import Chunk, Completion, Model, Stats
+
+
+def start_quickly() -> None:
+    """To be called before numpy is imported: its BLAS then starts no threads.
+
+    That takes as long as all of numpy otherwise, and answering multiplies nothing with it.
+    """
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 @contextmanager

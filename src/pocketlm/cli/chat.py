@@ -41,6 +41,9 @@ def chat(
     kv: Annotated[Literal["f16", "f32"], typer.Option(help="Type of the KV cache.")] = "f16",
 ) -> None:
     """Talk with a model."""
+    from pocketlm.cli.answering import start_quickly
+
+    start_quickly()
     from pocketlm.cli.fetching import load
 
     given = {"context": context, "threads": threads}

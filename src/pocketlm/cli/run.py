@@ -84,7 +84,15 @@ def _answer(
     as_json: bool,
 ) -> str:
     """Loads, answers and writes; returns why the answer ended."""
-    from pocketlm.cli.answering import notices, show, stats_lines, stop_on_interrupt
+    from pocketlm.cli.answering import (
+        notices,
+        show,
+        start_quickly,
+        stats_lines,
+        stop_on_interrupt,
+    )
+
+    start_quickly()
     from pocketlm.cli.fetching import load
     from pocketlm.engine.answer import collect
     from pocketlm.engine.sampling import resolve

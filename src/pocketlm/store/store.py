@@ -12,22 +12,22 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pocketlm import catalog
 from pocketlm.errors import CapacityError, IntegrityError, NotFoundError, RequestError
 from pocketlm.progress import Progress, ProgressCallback, silent
 from pocketlm.settings import Settings
-from pocketlm.store import checking, importing, refs
+from pocketlm.store import checking, refs
 from pocketlm.store.checking import Report
-from pocketlm.store.describe import describe
-from pocketlm.store.download import Patience
 from pocketlm.store.files import disk_errors
 from pocketlm.store.locks import locked
 from pocketlm.store.manifest import FileRecord, Manifest, Source
 from pocketlm.store.refs import HubRef, NameRef, OllamaRef, PackageRef, PathRef, StoredRef
 from pocketlm.store.shelf import Removed, Shelf, StoredModel
-from pocketlm.store.sources.base import Found, Intake, Pin
-from pocketlm.store.web import Web
+
+if TYPE_CHECKING:
+    from pocketlm.store.download import Patience
+    from pocketlm.store.sources.base import Found, Intake, Pin
 
 _COMMIT_TRIES = 3
 
@@ -47,7 +47,7 @@ class Store:
     Args:
         home: the folder; the one of ``Settings`` if None.
         offline: never use the network; as ``Settings`` says if None.
-        patience: with broken connections.
+        patience: with broken connections; None is the usual one.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Store:
         settings = Settings.from_environment()
         self.home = home or settings.home
         self.offline = settings.offline if offline is None else offline
-        self.patience = patience or Patience()
+        self.patience = patience
         self.shelf = Shelf(self.home)
 
     # Looking
@@ -133,6 +133,8 @@ class Store:
         path = Path(file.reference.path)
         if path.stat().st_mtime_ns == file.reference.mtime_ns:
             return file
+        from pocketlm.store import importing
+
         now = importing.refer(importing.Given(path, file.role), progress)
         if now.sha256 != file.sha256:
             raise IntegrityError(
@@ -150,6 +152,10 @@ class Store:
         Raises NotFoundError, SourceError (the network), IntegrityError (not the bytes promised),
         ModelFileError (they are no model) and CapacityError (the disk).
         """
+        from pocketlm.store.download import Patience
+        from pocketlm.store.sources.base import Intake
+        from pocketlm.store.web import Web
+
         parsed = refs.parse(ref)
         if isinstance(parsed, PathRef):
             raise RequestError(
@@ -164,7 +170,8 @@ class Store:
             Web(offline=self.offline) as web,
         ):
             there = shelf.readable(wanted.name)
-            intake = Intake(shelf.blobs, shelf.partial, shelf.locks, web, progress, self.patience)
+            patience = self.patience or Patience()
+            intake = Intake(shelf.blobs, shelf.partial, shelf.locks, web, progress, patience)
             if there is not None and _is_pinned(wanted) and _is_whole(there, intake):
                 shelf.link(there)
                 return shelf.opened(there)
@@ -178,6 +185,9 @@ class Store:
 
     def _wanted(self, name: StoredRef) -> _Wanted:
         """Where a name is to be had: the ref itself, the catalog, or where it came from before."""
+        from pocketlm import catalog
+        from pocketlm.store.sources.base import Pin
+
         if not isinstance(name, NameRef):
             return _Wanted(name, name, Pin())
         entry = catalog.find(name.name, name.tag)
@@ -200,6 +210,8 @@ class Store:
 
     def _describe(self, wanted: _Wanted, found: Found) -> Manifest | None:
         """The manifest of what was found; None where another process has removed a blob since."""
+        from pocketlm.store.describe import describe
+
         try:
             facts = describe([(f, self.shelf.blobs.path(f.sha256)) for f in found.files])
         except (NotFoundError, FileNotFoundError):
@@ -228,6 +240,9 @@ class Store:
         The files are referenced where they are, unless ``copy``. Raises ModelFileError for files
         that are no model, RequestError where the name is taken.
         """
+        from pocketlm.store import importing
+        from pocketlm.store.describe import describe
+
         given = importing.model_files(path.expanduser().absolute())
         stored = self._new_name(name or importing.suggested_name(path))
         shelf = self.shelf
@@ -334,6 +349,8 @@ class Store:
         latest = NameRef(ref.name, "latest")
         if self.shelf.has(latest):
             return latest
+        from pocketlm import catalog
+
         entry = catalog.find(ref.name, None)
         if entry is not None:
             return NameRef(entry.name, entry.tag)
@@ -341,6 +358,8 @@ class Store:
         return NameRef(ref.name, tags[0]) if len(tags) == 1 else latest
 
     def _not_found(self, name: StoredRef) -> NotFoundError:
+        from pocketlm import catalog
+
         known = catalog.names()
         if not isinstance(name, NameRef) or str(name) in known:
             return NotFoundError(
