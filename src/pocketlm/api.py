@@ -50,6 +50,7 @@ def load(
     threads: int | None = None,
     kv: KvType = "f16",
     sequences: int = 1,
+    speculate: str = "ngram",
     pull: bool = False,
     progress: ProgressCallback = silent,
 ) -> Model:
@@ -61,6 +62,8 @@ def load(
         threads: None is the physical cores that this process may use.
         kv: type of the KV cache: "f16", or "f32" for exactness.
         sequences: how many answers may be under way at once, each with a whole context.
+        speculate: guess tokens to come and check several in one step, which changes no output:
+            "ngram" guesses from the text itself, "off" does not.
         pull: fetch a model that is not in the store yet.
         progress: told how far that is, in bytes, and packing the weights, in parameters.
 
@@ -69,7 +72,9 @@ def load(
     """
     from pocketlm.models import open_model
 
-    options = EngineOptions(context=context, threads=threads, kv=kv, sequences=sequences)
+    options = EngineOptions(
+        context=context, threads=threads, kv=kv, sequences=sequences, speculate=speculate
+    )
     path, name = _locate(ref, pull=pull, progress=progress)
     started = time.perf_counter()
     spec = open_model(path)

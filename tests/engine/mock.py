@@ -21,13 +21,14 @@ class MockRunner:
         page_positions: int = 4,
         max_tokens: int = 16,
         max_sequences: int = 8,
+        max_rows: int | None = None,
         vocab: int = 32,
     ) -> None:
         self.pages = pages
         self.page_positions = page_positions
         self.max_tokens = max_tokens
         self.max_sequences = max_sequences
-        self.max_rows = max_sequences
+        self.max_rows = max_sequences if max_rows is None else max_rows
         self.vocab = vocab
         self.cache = np.full((pages, page_positions, 2), EMPTY, np.int64)  # (token, variant)
         self.steps: list[StepBatch] = []
@@ -36,6 +37,7 @@ class MockRunner:
         self.steps.append(batch)
         assert len(batch.tokens) <= self.max_tokens
         assert len(batch.lengths) <= self.max_sequences
+        assert len(batch.rows) <= self.max_rows
         assert (batch.lengths > 0).all()
         assert sum(batch.lengths) == len(batch.tokens)
         size = self.page_positions

@@ -99,13 +99,16 @@ def stats_lines(stats: Stats, reason: str, model: Model) -> list[str]:
     memory = model.memory
     ttft = f", first token after {stats.ttft_s:.2f} s" if stats.ttft_s is not None else ""
     peak = peak_memory()
+    guessed = ""
+    if stats.drafted_tokens:
+        guessed = f" · {stats.accepted_tokens:,} of {stats.drafted_tokens:,} guessed tokens right"
     return [
         f"load     {model.load_s:.2f} s · {harmless(model.name)} · {model.threads} threads "
         f"· context {model.context:,}",
         f"prefill  {stats.prompt_tokens:,} tokens ({stats.cached_tokens:,} cached), "
         f"{_rate(stats.prefill_tps)}{ttft}",
         f"decode   {stats.completion_tokens:,} tokens, {_rate(stats.decode_tps)} "
-        f"· ended by {reason} · seed {stats.seed}",
+        f"· ended by {reason} · seed {stats.seed}{guessed}",
         f"memory   {f'peak {peak / mib:,.0f} MiB · ' if peak else ''}"
         f"weights {memory.weights / mib:,.0f}, KV cache {memory.kv / mib:,.0f}, "
         f"workspace {memory.workspace / mib:,.0f} MiB",

@@ -39,6 +39,9 @@ def chat(
     ] = None,
     threads: Annotated[int | None, typer.Option(help="Default: the physical cores.")] = None,
     kv: Annotated[Literal["f16", "f32"], typer.Option(help="Type of the KV cache.")] = "f16",
+    speculate: Annotated[
+        str, typer.Option(help="Guess tokens from the text itself (ngram), or not (off).")
+    ] = "ngram",
 ) -> None:
     """Talk with a model."""
     from pocketlm.cli.answering import start_quickly
@@ -48,7 +51,7 @@ def chat(
 
     given = {"context": context, "threads": threads}
     options: dict[str, Any] = {name: v for name, v in given.items() if v is not None}
-    with load(ref, kv=kv, **options) as model:
+    with load(ref, kv=kv, speculate=speculate, **options) as model:
         if model.template is None:
             raise RequestError(
                 f"the model {model.name} has no chat template",

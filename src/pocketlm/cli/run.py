@@ -41,6 +41,9 @@ def run(
     ] = None,
     threads: Annotated[int | None, typer.Option(help="Default: the physical cores.")] = None,
     kv: Annotated[Literal["f16", "f32"], typer.Option(help="Type of the KV cache.")] = "f16",
+    speculate: Annotated[
+        str, typer.Option(help="Guess tokens from the text itself (ngram), or not (off).")
+    ] = "ngram",
     think: Annotated[
         bool | None, typer.Option(help="Let a model that can think do so, or not.")
     ] = None,
@@ -68,7 +71,7 @@ def run(
         stop=stop,
     )
     request["on_overflow"] = on_overflow
-    load_options = _given(context=context, threads=threads, kv=kv)
+    load_options = _given(context=context, threads=threads, kv=kv, speculate=speculate)
     reason = _answer(ref, load_options, request, options, stats=stats, as_json=as_json)
     if reason == "cancelled":
         raise typer.Exit(130)

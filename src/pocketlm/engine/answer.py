@@ -26,6 +26,8 @@ class Stats:
         ttft_s: seconds from the call to the first token; None before it.
         prefill_tps: prompt tokens computed in a second.
         decode_tps: tokens after the first in a second.
+        drafted_tokens: tokens guessed by speculation.
+        accepted_tokens: of them, those that were right and saved a step.
         seed: gives the same text again.
     """
 
@@ -37,6 +39,8 @@ class Stats:
     ttft_s: float | None
     prefill_tps: float | None
     decode_tps: float | None
+    drafted_tokens: int
+    accepted_tokens: int
     seed: int
 
 
@@ -136,5 +140,7 @@ def _stats(request: Request, prompt: Prompt) -> Stats:
         ttft_s=ttft,
         prefill_tps=prefill,
         decode_tps=decode,
+        drafted_tokens=request.drafted,
+        accepted_tokens=request.accepted,
         seed=request.params.seed or 0,
     )

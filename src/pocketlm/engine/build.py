@@ -14,6 +14,8 @@ from pocketlm import _native
 from pocketlm.engine.engine import Engine, EngineConfig
 from pocketlm.engine.machine import available_cores, available_memory
 from pocketlm.engine.runner import NativeRunner, RunnerLimits
+from pocketlm.engine.speculation.ngram import NgramProposer
+from pocketlm.engine.speculation.speculator import Speculator
 from pocketlm.errors import CapacityError, RequestError
 from pocketlm.models.memory import Capacity, core_memory, tokenizer_memory
 from pocketlm.models.spec import ModelSpec
@@ -41,6 +43,8 @@ class EngineOptions:
             is read, larger ones read it faster.
         output_rows: rows of logits in one step at most; None is as many as scoring asks for.
         prefix_cache: whether equal beginnings are computed once.
+        speculate: where guesses of the tokens to come are from: "ngram", the sequence itself, or
+            "off". The output does not depend on it.
     """
 
     context: int | None = None
@@ -50,6 +54,7 @@ class EngineOptions:
     step_tokens: int = 512
     output_rows: int | None = None
     prefix_cache: bool = True
+    speculate: str = "ngram"
 
     def __post_init__(self) -> None:
         _check("context", self.context, 1, 1 << 30, optional=True)
@@ -59,6 +64,8 @@ class EngineOptions:
         _check("output_rows", self.output_rows, 1, 1 << 16, optional=True)
         if self.kv not in get_args(KvType):
             raise RequestError(f"kv is {self.kv!r}, expected one of {', '.join(get_args(KvType))}")
+        if self.speculate not in ("ngram", "off"):
+            raise RequestError(f"speculate is {self.speculate!r}, expected ngram or off")
 
 
 @dataclass(frozen=True)
@@ -122,6 +129,7 @@ def build_engine(
             rope_switch=config.rope_switch,
             prefix_cache=options.prefix_cache,
         ),
+        Speculator(NgramProposer()) if options.speculate == "ngram" else None,
     )
     return Built(engine, plan, context, threads)
 

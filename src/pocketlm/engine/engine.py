@@ -3,11 +3,15 @@
 ``add`` queues a request, ``step`` computes one ragged batch and returns what it brought for each
 request, ``abort`` ends a request at once. What a request gets does not depend on what else runs:
 the runner's logits are bit-identical in any batch, and draws depend on (seed, position) alone.
+
+Guessed tokens (``engine.speculation``) are computed behind a request's own ones, with a row of
+logits each. Every row is drawn from as if it had come in a step of its own, and the next row counts
+only if its token is the one that was guessed; so a guess changes when tokens come, never which.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -20,6 +24,7 @@ from pocketlm.engine.request import Decoder, FinishReason, Request, Status, Toke
 from pocketlm.engine.runner import Floats, Runner, StepBatch
 from pocketlm.engine.sampling import SamplingParams
 from pocketlm.engine.scheduler import Scheduler, Share
+from pocketlm.engine.speculation.speculator import Room, Speculator
 from pocketlm.errors import CapacityError, RequestError
 
 
@@ -57,9 +62,15 @@ class Output:
 
 
 class Engine:
-    """Owns the queues and the KV blocks of one runner. Not thread-safe."""
+    """Owns the queues and the KV blocks of one runner. Not thread-safe.
 
-    def __init__(self, runner: Runner, config: EngineConfig) -> None:
+    Args:
+        speculator: guesses tokens to come; None is no speculation.
+    """
+
+    def __init__(
+        self, runner: Runner, config: EngineConfig, speculator: Speculator | None = None
+    ) -> None:
         positions = runner.pages * runner.page_positions
         if config.context > positions:
             raise CapacityError(
@@ -67,6 +78,7 @@ class Engine:
             )
         self.runner = runner
         self.config = config
+        self._speculator = speculator
         self._next_id = 0
         self._clear()
 
@@ -119,18 +131,32 @@ class Engine:
         return request
 
     def step(self) -> list[Output]:
-        """Computes one batch. One output for each request that drew a token or ended; [] when idle.
+        """Computes one batch. Outputs of each request that drew tokens or ended; [] when idle.
 
         An error of the runner is raised; nothing of the step has then happened.
         """
         shares = self.scheduler.schedule()
         if not shares:
             return []
-        batch, drawing = self._batch(shares)
+        drafts = self._drafts(shares)
+        batch, drawing = self._batch(shares, drafts)
+        started = perf_counter()
         logits = self.runner.step(batch)
+        seconds = perf_counter() - started
         for share in shares:
-            self.scheduler.commit(share)
-        return [self._draw(request, logits[row]) for row, request in enumerate(drawing)]
+            self.scheduler.commit(share.request, share.count)
+        outputs: list[Output] = []
+        accepted: dict[Request, int] = {}
+        row = 0
+        for request in drawing:
+            draft = drafts.get(request, ())
+            drawn = self._verify(request, draft, logits[row : row + 1 + len(draft)])
+            accepted[request] = len(drawn) - 1
+            outputs += drawn
+            row += 1 + len(draft)
+        if self._speculator is not None and len(batch.rows) == len(batch.tokens):
+            self._speculator.decoded(seconds, drafts, accepted)
+        return outputs
 
     def abort(self, request: Request) -> None:
         """Ends a request with "cancelled", if it has not ended. No output follows."""
@@ -147,11 +173,36 @@ class Engine:
         for request in ended:
             request.status = Status.FINISHED
             request.finish_reason = "error"
+            if self._speculator is not None:
+                self._speculator.forget(request)
         self._clear()
         return ended
 
-    def _batch(self, shares: list[Share]) -> tuple[StepBatch, list[Request]]:
-        """The batch, and the requests whose logits it asks for, in order of its rows."""
+    def _drafts(self, shares: Sequence[Share]) -> Mapping[Request, Sequence[int]]:
+        """Guessed tokens, within what the step has left over; none beside a prompt."""
+        if self._speculator is None or any(share.request.missing > 1 for share in shares):
+            return {}
+        spare = min(self.runner.max_rows, self.scheduler.step_tokens) - len(shares)
+        rooms = [Room(s.request, self._draft_limit(s.request)) for s in shares]
+        drafts = self._speculator.drafts(rooms, spare)
+        return {
+            request: draft[: self.scheduler.stretch(request, 1 + len(draft)) - 1]
+            for request, draft in drafts.items()
+        }
+
+    def _draft_limit(self, request: Request) -> int:
+        """After how many guesses its end or the switch of its rope variant is certain to come."""
+        end, switch = request.max_total - 1, self.config.rope_switch
+        if switch is not None and request.variant == 0:
+            end = min(end, switch)
+        return end - len(request.tokens)
+
+    def _batch(
+        self, shares: Sequence[Share], drafts: Mapping[Request, Sequence[int]]
+    ) -> tuple[StepBatch, list[Request]]:
+        """The batch, and the requests whose logits it asks for, in order of its rows: one row, and
+        one for each guess.
+        """
         count = len(shares)
         lengths = np.empty(count, np.int32)
         starts = np.empty(count, np.int32)
@@ -161,19 +212,38 @@ class Engine:
         rows: list[int] = []
         drawing: list[Request] = []
         for i, share in enumerate(shares):
-            request = share.request
+            request, draft = share.request, drafts.get(share.request, ())
             start, end = request.computed, request.computed + share.count
-            lengths[i], starts[i], variants[i] = share.count, start, request.variant
+            lengths[i], starts[i], variants[i] = share.count + len(draft), start, request.variant
             used = len(request.blocks)
             tables[i, :used] = request.table[:used]
             tokens += request.tokens[start:end]
             if end == len(request.tokens):
-                rows.append(len(tokens) - 1)
+                rows += range(len(tokens) - 1, len(tokens) + len(draft))
                 drawing.append(request)
+            tokens += draft
         batch = StepBatch(
             np.array(tokens, np.int32), lengths, starts, tables, variants, np.array(rows, np.int32)
         )
         return batch, drawing
+
+    def _verify(self, request: Request, draft: Sequence[int], logits: Floats) -> list[Output]:
+        """Draws from the rows of a request as long as the guesses are what is drawn.
+
+        The keys and values of a right guess are computed then; those of a wrong one, and of all
+        after it, will be overwritten.
+        """
+        outputs = [self._draw(request, logits[0])]
+        for i, guess in enumerate(draft, 1):
+            if outputs[-1].finish_reason is not None or outputs[-1].token != guess:
+                break
+            self.scheduler.commit(request, 1)
+            outputs.append(self._draw(request, logits[i]))
+        if draft:
+            request.drafted += len(draft)
+            request.accepted += len(outputs) - 1
+            self.scheduler.trim(request)
+        return outputs
 
     def _draw(self, request: Request, logits: Floats) -> Output:
         """The request's next token, and whether it is its last."""
@@ -221,6 +291,8 @@ class Engine:
 
     def _finish(self, request: Request, reason: FinishReason) -> None:
         self.scheduler.finish(request)
+        if self._speculator is not None:
+            self._speculator.forget(request)
         request.finish_reason = reason
 
     def variant(self, length: int) -> int:

@@ -61,10 +61,12 @@ class Request:
     """
 
     __slots__ = (
+        "accepted",
         "blocks",
         "cached",
         "computed",
         "decoder",
+        "drafted",
         "dropped",
         "error",
         "finish_reason",
@@ -112,6 +114,10 @@ class Request:
         self.error: Exception | None = None
         self.cached = 0  # prompt tokens found in the prefix cache when first admitted
         self.preemptions = 0
+        self.drafted = (
+            0  # tokens that were guessed (engine.speculation), and of them the right ones
+        )
+        self.accepted = 0
         self.timing = Timing(perf_counter())
         self.variant = variant
         self.table = table  # block ids as the runner wants them; the first len(blocks) count
@@ -129,6 +135,12 @@ class Request:
         old = len(self.blocks)
         self.blocks.extend(blocks)
         self.table[old : len(self.blocks)] = blocks
+
+    def shorten(self, count: int) -> list[int]:
+        """Takes the blocks after the first ``count`` off the table, and returns them."""
+        surplus = self.blocks[count:]
+        del self.blocks[count:]
+        return surplus
 
     @property
     def missing(self) -> int:

@@ -79,10 +79,23 @@ class Scheduler:
             self._admit(shares, budget)
         return [Share(request, count) for request, count in shares.items()]
 
-    def commit(self, share: Share) -> None:
-        """The step is computed: moves ``computed`` on and publishes blocks that became full."""
-        request = share.request
-        request.computed += share.count
+    def stretch(self, request: Request, wanted: int) -> int:
+        """How many of ``wanted`` positions after ``computed`` its blocks and free ones can hold.
+
+        Takes those blocks, until ``trim``; nobody is preempted for them.
+        """
+        missing = self._blocks_missing(request, request.computed + wanted)
+        if missing > 0:
+            request.extend(self.pool.take(min(missing, self.pool.free)))
+        return min(wanted, len(request.blocks) * self.pool.block_size - request.computed)
+
+    def trim(self, request: Request) -> None:
+        """Gives back the blocks that ``stretch`` took in vain."""
+        self.pool.release(request.shorten(-(-request.computed // self.pool.block_size)))
+
+    def commit(self, request: Request, count: int) -> None:
+        """``count`` more positions are computed: publishes blocks that became full with them."""
+        request.computed += count
         if not self.prefix_cache:
             return
         size = self.pool.block_size

@@ -64,24 +64,29 @@ class SharedEngine:
     def outputs(self, request: Request, cancel: threading.Event | None = None) -> Iterator[Output]:
         """What a submitted request brings, to its end.
 
-        Where ``cancel`` is set, that is an output with the finish reason "cancelled", after the
-        step that is under way. An error of the runner is raised in the thread whose step it was,
-        and ends all other requests with "error".
+        Where ``cancel`` is set, that ends with the finish reason "cancelled", after the step that
+        is under way and what it and earlier ones brought. An error of the runner is raised in the
+        thread whose step it was, and ends all other requests with "error".
         """
         inbox = self._inboxes[request.id]
         last: FinishReason | None = None
         while last is None:
             if cancel is not None and cancel.is_set():
-                with self.exclusive() as engine:
-                    engine.abort(request)
-                output = Output(request, None, "", finish_reason=request.finish_reason)
-            elif inbox:
-                output = inbox.popleft()
-            else:
+                self._cancel(request)
+                cancel = None
+            if not inbox:
                 self._step(inbox)
                 continue
+            output = inbox.popleft()
             last = output.finish_reason
             yield output
+
+    def _cancel(self, request: Request) -> None:
+        with self.exclusive() as engine:
+            if request.finish_reason is None:
+                engine.abort(request)
+                ended = Output(request, None, "", finish_reason="cancelled")
+                self._inboxes[request.id].append(ended)
 
     def release(self, request: Request) -> None:
         """The caller has read enough: aborts what is not finished."""

@@ -1,0 +1,119 @@
+"""How many guessed tokens each request gets in a step: as many as are expected to pay.
+
+A step of N requests makes N tokens in cost(N). With K guessed tokens it takes cost(N + K) and makes
+the right ones among them besides. The likeliest guesses are added first, and as many as give the
+most tokens in a second; none, often. Costs are measured, probabilities counted.
+
+That may go wrong: guesses stop paying, or never have. So an account is kept of the time that
+guessing has cost and saved, and where the cost exceeds ``_MOST_LOST`` of all time spent, nothing
+is guessed until it has sunk below that again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+
+from pocketlm.engine.request import Request
+from pocketlm.engine.speculation.acceptance import Acceptance
+from pocketlm.engine.speculation.costs import StepCosts
+from pocketlm.engine.speculation.proposer import Proposer
+
+MOST_TOKENS = 15  # guessed for one request in one step
+_MOST_LOST = 0.015
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """A request of the step, and how many guessed tokens it may get."""
+
+    request: Request
+    tokens: int
+
+
+class Speculator:
+    """Chooses the guesses of every step and learns what became of them. Not thread-safe."""
+
+    def __init__(self, proposer: Proposer) -> None:
+        self._proposer = proposer
+        self._costs = StepCosts()
+        self._proposing = 0.0  # seconds that a proposed token takes
+        self._spent = 0.0  # seconds of all steps
+        self._lost = 0.0  # of them, for guesses, less what these saved
+        self._counts: dict[Request, dict[int, Acceptance]] = {}
+        self._class: dict[Request, int] = {}  # of the guesses in this step
+
+    def drafts(self, rooms: Sequence[Room], spare: int) -> Mapping[Request, list[int]]:
+        """The guesses for a step of these requests, at most ``spare`` tokens."""
+        if not self._costs or spare <= 0 or self._lost > _MOST_LOST * self._spent:
+            return {}
+        wanted = self._wanted(rooms, spare)
+        if not wanted:
+            return {}
+        started = perf_counter()
+        proposed = self._proposer.propose(wanted)
+        seconds = perf_counter() - started
+        tokens = sum(len(draft) for draft in proposed.values())
+        self._lost += seconds
+        self._proposing += (seconds / max(tokens, 1) - self._proposing) / 4
+        return {request: draft for request, draft in proposed.items() if draft}
+
+    def _wanted(self, rooms: Sequence[Room], spare: int) -> dict[Request, int]:
+        """How many tokens to ask the proposer for: the best prefix of the likeliest ones."""
+        chances: list[tuple[float, Request]] = []
+        for room in rooms:
+            confidence = self._proposer.confidence(room.request)
+            if confidence is None:
+                continue
+            counts = self._counts.setdefault(room.request, {})
+            acceptance = counts.get(confidence)
+            if acceptance is None:
+                acceptance = counts[confidence] = Acceptance(confidence)
+            acceptance.fade()
+            self._class[room.request] = confidence
+            rate, chance = acceptance.rate, 1.0
+            for _ in range(min(room.tokens, MOST_TOKENS)):
+                chance *= rate
+                chances.append((chance, room.request))
+        chances.sort(key=lambda each: -each[0])  # stable: a request's own stay in order
+        sequences = len(rooms)
+        best, taken = sequences / self._costs[sequences], 0
+        expected = float(sequences)
+        for count, (chance, _) in enumerate(chances[:spare], 1):
+            expected += chance
+            speed = expected / (self._costs[sequences + count] + count * self._proposing)
+            if speed > best:
+                best, taken = speed, count
+        wanted: dict[Request, int] = {}
+        for _, request in chances[:taken]:
+            wanted[request] = wanted.get(request, 0) + 1
+        return wanted
+
+    def decoded(
+        self,
+        seconds: float,
+        drafts: Mapping[Request, Sequence[int]],
+        accepted: Mapping[Request, int],
+    ) -> None:
+        """A step is done that had one token of each request, and ``drafts``.
+
+        accepted: how many guesses of each request of the step were right.
+        """
+        sequences, drafted = len(accepted), sum(len(draft) for draft in drafts.values())
+        self._costs.record(sequences + drafted, seconds, guessed=drafted > 0)
+        cost = self._costs[sequences + drafted]
+        self._spent += cost
+        if not drafted:
+            return
+        self._lost += cost - self._costs[sequences] * (1 + sum(accepted.values()) / sequences)
+        for request, draft in drafts.items():
+            counts = self._counts.get(request)
+            if counts is not None and draft:  # else it has ended in this step
+                counts[self._class[request]].record(len(draft), accepted[request])
+
+    def forget(self, request: Request) -> None:
+        """The request has ended."""
+        self._counts.pop(request, None)
+        self._class.pop(request, None)
+        self._proposer.forget(request)
