@@ -36,8 +36,9 @@ class PocketLM:
 
         self._executor = build_executor(open_model(path), threads=threads)
         pages = -(-context // _native.PAGE_POSITIONS)
-        self._executor.allocate(512, 1, 1, pages, "f16")
-        self._table = np.arange(pages, dtype=np.int32)[None]
+        groups = len(self._executor.windows)
+        self._executor.allocate(512, 1, 1, [pages] * groups, "f16")
+        self._tables = np.tile(np.arange(pages, dtype=np.int32), (groups, 1, 1))
         self.name = f"pocketlm ({_native.isa()})"
 
     def decode(self, tokens: list[int], start: int) -> int:
@@ -48,7 +49,7 @@ class PocketLM:
             ints(*tokens),
             ints(len(tokens)),
             ints(start),
-            self._table,
+            self._tables,
             ints(0),
             ints(len(tokens) - 1),
         )

@@ -90,11 +90,13 @@ void add_gated(Executor& e, int dst, int src, std::string_view kind) {
                                                               {"relu2", Activation::Relu2}}));
 }
 
-Capacity capacity_of(int64_t tokens, int64_t sequences, int64_t rows, int64_t pages, std::string_view kv) {
+using Pages = std::vector<int64_t>;
+
+Capacity capacity_of(int64_t tokens, int64_t sequences, int64_t rows, const Pages& pages, std::string_view kv) {
   return {tokens, sequences, rows, pages, kv_type(kv)};
 }
 
-nb::dict requirements(const Executor& e, int64_t tokens, int64_t sequences, int64_t rows, int64_t pages, std::string_view kv) {
+nb::dict requirements(const Executor& e, int64_t tokens, int64_t sequences, int64_t rows, const Pages& pages, std::string_view kv) {
   const Requirements bytes = e.requirements(capacity_of(tokens, sequences, rows, pages, kv));
   nb::dict out;
   out["weights"] = bytes.weights;
@@ -104,9 +106,11 @@ nb::dict requirements(const Executor& e, int64_t tokens, int64_t sequences, int6
 }
 
 NumpyFloats step(Executor& e, const Array<int32_t>& tokens, const Array<int32_t>& lengths, const Array<int32_t>& starts,
-                 const Array2<int32_t>& block_tables, const Array<int32_t>& variants, const Array<int32_t>& rows, bool hidden) {
+                 const Array3<int32_t>& block_tables, const Array<int32_t>& variants, const Array<int32_t>& rows, bool hidden) {
+  require(block_tables.shape(0) == e.program.windows().size() && block_tables.shape(1) == lengths.size(),
+          "block_tables are [groups, sequences, pages]");
   const Batch batch{span_of(tokens), span_of(lengths), span_of(starts), {block_tables.data(), block_tables.size()},
-                    span_of(variants), span_of(rows), int64_t(block_tables.shape(1))};
+                    span_of(variants), span_of(rows), int64_t(block_tables.shape(2))};
   NumpyFloats out = new_floats(rows.size(), size_t(e.program.has_logits() ? e.output_width(hidden) : 0));
   nb::gil_scoped_release release;
   const auto result = e.step(batch, hidden);
@@ -159,11 +163,12 @@ void bind_program(nb::module_& m) {
       .def("softcap", [](Executor& e, int buffer, float cap) { e.program.softcap(buffer, cap); }, nb::arg("buffer"), nb::arg("cap"))
       .def("finish", [](Executor& e, int hidden, int logits) { e.program.finish(hidden, logits); }, nb::arg("hidden"), nb::arg("logits"))
       .def("finish_stage", [](Executor& e) { e.program.finish_stage(); })
+      .def_prop_ro("windows", [](const Executor& e) { return e.program.windows(); })
       .def("set_rows", &set_rows, nb::arg("buffer"), nb::arg("values"))
       .def("rows", &rows, nb::arg("buffer"), nb::arg("count"))
       .def("requirements", &requirements, nb::arg("max_tokens"), nb::arg("max_sequences"), nb::arg("max_rows"), nb::arg("pages"),
            nb::arg("kv"))
-      .def("allocate", [](Executor& e, int64_t tokens, int64_t sequences, int64_t rows, int64_t pages, std::string_view kv) {
+      .def("allocate", [](Executor& e, int64_t tokens, int64_t sequences, int64_t rows, const Pages& pages, std::string_view kv) {
              e.allocate(capacity_of(tokens, sequences, rows, pages, kv));
            }, nb::arg("max_tokens"), nb::arg("max_sequences"), nb::arg("max_rows"), nb::arg("pages"), nb::arg("kv"))
       .def("step", &step, nb::arg("tokens"), nb::arg("lengths"), nb::arg("starts"), nb::arg("block_tables"), nb::arg("variants"),

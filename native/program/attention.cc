@@ -19,6 +19,7 @@ void clear_states(float* states, int64_t count, int64_t head_dim) {
 // Partitions that any query of the tile sees.
 struct Partitions {
   int64_t begin, end;
+  int64_t count() const { return end - begin; }
 };
 
 Partitions partitions_of(const AttentionTile& tile) {
@@ -36,14 +37,19 @@ void Executor::run(const AttentionOp& op, Worker& worker) {
   else attend_whole(op, worker);
 }
 
+const int32_t* Executor::block_table(const AttentionOp& op, int64_t sequence) const {
+  const auto sequences = int64_t(batch_.lengths.size());
+  return batch_.block_tables.data() + (op.group * sequences + sequence) * batch_.table_width;
+}
+
 void Executor::store_kv(const AttentionOp& op, Worker& worker) {
   const size_t layer = layer_offset_[size_t(op.layer)];
   const size_t head = kv_head_bytes(op, capacity_.kv);
   worker.each(int64_t(batch_.tokens.size()), 4, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const int64_t position = position_of_[size_t(i)];
-      const int64_t entry = sequence_of_[size_t(i)] * batch_.table_width + position / kPage;
-      std::byte* page = kv_.data() + layer + size_t(batch_.block_tables[size_t(entry)]) * kv_page_bytes(op, capacity_.kv);
+      const int32_t number = block_table(op, sequence_of_[size_t(i)])[position / kPage];
+      std::byte* page = kv_.data() + layer + size_t(number) * kv_page_bytes(op, capacity_.kv);
       const float* k = row(op.qkv, i) + op.heads * op.head_dim;
       const float* v = k + op.kv_heads * op.head_dim;
       for (int64_t h = 0; h < op.kv_heads; ++h)
@@ -67,7 +73,7 @@ AttentionTile Executor::attention_tile(const AttentionOp& op, const Tile& tile, 
       .scale = op.scale,
       .kv = kv_.data() + layer_offset_[size_t(op.layer)] + size_t(kv_head) * head,
       .page_stride = kv_page_bytes(op, capacity_.kv),
-      .pages = batch_.block_tables.data() + tile.sequence * batch_.table_width,
+      .pages = block_table(op, tile.sequence),
       .type = capacity_.kv,
   };
 }
@@ -91,19 +97,21 @@ void Executor::attend_whole(const AttentionOp& op, Worker& worker) {
   });
 }
 
-// One item of work: one partition of one single-token tile and one KV head; then one merge per tile and KV head.
+// One item of work: one partition of one single-token tile and one KV head; then one merge per tile and KV head. Each
+// pair of tile and head has states for as many partitions as the query that sees most of them.
 void Executor::attend_split(const AttentionOp& op, Worker& worker) {
   const int64_t group = op.heads / op.kv_heads, state = attention_state_floats(op.head_dim);
   const auto heads = int64_t(tiles_.size()) * op.kv_heads;
   int64_t most = 1;
-  for (const Tile& tile : tiles_) most = std::max(most, tile.position / kPartition + 1);
+  for (const Tile& tile : tiles_) most = std::max(most, partitions_of(attention_tile(op, tile, 0)).count());
   auto* states = states_.as<float>();
   worker.each(heads * most, 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
-      const int64_t head = i / most, partition = i % most;
+      const int64_t head = i / most;
       const AttentionTile queries = attention_tile(op, tiles_[size_t(head / op.kv_heads)], head % op.kv_heads);
       const Partitions partitions = partitions_of(queries);
-      if (partition < partitions.begin || partition >= partitions.end) continue;
+      const int64_t partition = partitions.begin + i % most;
+      if (partition >= partitions.end) continue;
       clear_states(states + i * group * state, group, op.head_dim);
       kernels_->attend(queries, partition, partition + 1, states + i * group * state,
                        scratch_[size_t(worker.index())].as<float>());
@@ -112,11 +120,10 @@ void Executor::attend_split(const AttentionOp& op, Worker& worker) {
   worker.each(heads, 1, [&](int64_t begin, int64_t end) {
     for (int64_t head = begin; head < end; ++head) {
       const Tile& tile = tiles_[size_t(head / op.kv_heads)];
-      const Partitions partitions = partitions_of(attention_tile(op, tile, head % op.kv_heads));
+      const int64_t count = partitions_of(attention_tile(op, tile, head % op.kv_heads)).count();
       for (int64_t g = 0; g < group; ++g) {
-        float* merged = states + (head * most + partitions.begin) * group * state + g * state;
-        for (int64_t p = partitions.begin + 1; p < partitions.end; ++p)
-          kernels_->merge(merged, states + (head * most + p) * group * state + g * state, op.head_dim);
+        float* merged = states + head * most * group * state + g * state;
+        for (int64_t p = 1; p < count; ++p) kernels_->merge(merged, merged + p * group * state, op.head_dim);
         kernels_->finish(merged, op.head_dim, row(op.dst, tile.token) + (head % op.kv_heads * group + g) * op.head_dim);
       }
     }

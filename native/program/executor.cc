@@ -28,17 +28,27 @@ ActivationWidths activation_widths(const Program& program) {
   return widths;
 }
 
+// The most partitions that one query of a group sees. A query that sees everything sees no more than all pages hold.
+int64_t most_partitions(int64_t window, int64_t pages) {
+  constexpr int64_t each = kPartition / kPage;
+  if (window == 0) return ceil_div(pages, each);
+  return std::min(ceil_div(window - 1, kPartition), ceil_div(pages - 1, each)) + 1;
+}
+
 }  // namespace
 
 Executor::Sizes Executor::sizes(const Capacity& capacity) const {
   require(program.finished(), "the program is not finished");
-  require(capacity.tokens > 0 && capacity.sequences > 0 && capacity.rows > 0 && capacity.pages > 0,
-          "capacities must be positive");
+  require(capacity.tokens > 0 && capacity.sequences > 0 && capacity.rows > 0, "capacities must be positive");
+  require(capacity.pages.size() == program.windows().size(), "pages need one number for each group of layers");
+  for (const int64_t pages : capacity.pages) require(pages > 0, "capacities must be positive");
   Sizes sizes{};
-  int64_t scratch = 0, state = 0;
+  int64_t scratch = 0, state = 0, partitions = 0;
   for (const AttentionOp& op : program.layers()) {
     const int64_t group = op.heads / op.kv_heads, floats = attention_state_floats(op.head_dim);
-    sizes.layers.push_back(checked_bytes(size_t(capacity.pages), kv_page_bytes(op, capacity.kv)));
+    const int64_t pages = capacity.pages[size_t(op.group)];
+    sizes.layers.push_back(checked_bytes(size_t(pages), kv_page_bytes(op, capacity.kv)));
+    partitions = std::max(partitions, most_partitions(op.window, pages));
     scratch = std::max(scratch, attention_scratch_floats(op.head_dim, group) + kAttentionTile * group * floats);
     state = std::max(state, group * floats);
   }
@@ -52,7 +62,6 @@ Executor::Sizes Executor::sizes(const Capacity& capacity) const {
   sizes.fake_quantized = checked_bytes(rows, size_t(widths.fake) * sizeof(float));
   sizes.thread_scratch = size_t(std::max(scratch, widths.residual)) * sizeof(float);
   // Partial states of attention that is split over partitions: at most 2 * threads single-token tiles.
-  const int64_t partitions = ceil_div(capacity.pages, kPartition / kPage);
   sizes.states = checked_bytes(size_t(partitions), size_t(2 * pool_.size() * state) * sizeof(float));
   return sizes;
 }
@@ -98,25 +107,36 @@ void Executor::check(const Batch& batch) const {
   require(tokens > 0 && tokens <= capacity_.tokens, "more tokens than were allocated for");
   require(int64_t(batch.rows.size()) <= capacity_.rows, "more output rows than were allocated for");
   require(int64_t(batch.starts.size()) == sequences && int64_t(batch.variants.size()) == sequences &&
-              int64_t(batch.block_tables.size()) == sequences * batch.table_width,
+              batch.block_tables.size() == program.windows().size() * size_t(sequences * batch.table_width),
           "starts, variants and block_tables need one entry per sequence");
   int64_t total = 0;
   for (int64_t s = 0; s < sequences; ++s) {
     const int64_t length = batch.lengths[size_t(s)], start = batch.starts[size_t(s)];
     require(length > 0 && start >= 0, "a sequence needs new tokens and a start that is not negative");
     total += length;
-    const int64_t pages = ceil_div(start + length, kPage);
-    require(pages <= batch.table_width, "a block table is too short for its sequence");
-    for (int64_t i = 0; i < pages; ++i) {
-      const int32_t page = batch.block_tables[size_t(s * batch.table_width + i)];
-      require(page >= 0 && page < capacity_.pages, "a block table names a page that does not exist");
-    }
+    require(ceil_div(start + length, kPage) <= batch.table_width, "a block table is too short for its sequence");
   }
+  check_tables(batch);
   require(total == tokens, "lengths do not add up to the number of tokens");
   require(program.has_logits() || batch.rows.empty(), "a stage has no output rows");
   if (program.vocabulary() > 0)
     for (const int32_t token : batch.tokens) require(token >= 0 && token < program.vocabulary(), "a token id is out of range");
   for (const int32_t r : batch.rows) require(r >= 0 && r < tokens, "an output row is out of range");
+}
+
+// Every entry that the step can read: from the first page that the sequence's first new token sees to its last page.
+void Executor::check_tables(const Batch& batch) const {
+  const int32_t* table = batch.block_tables.data();
+  for (size_t group = 0; group < capacity_.pages.size(); ++group) {
+    const int64_t window = program.windows()[group], pages = capacity_.pages[group];
+    for (size_t s = 0; s < batch.lengths.size(); ++s, table += batch.table_width) {
+      const int64_t start = batch.starts[s], first = window > 0 ? std::max<int64_t>(0, start - window + 1) / kPage : 0;
+      const int64_t last = ceil_div(start + batch.lengths[s], kPage);
+      require(last - first <= pages, "a sequence needs more pages than there are");
+      for (int64_t i = first; i < last; ++i)
+        require(table[i] >= 0 && table[i] < pages, "a block table names a page that does not exist");
+    }
+  }
 }
 
 void Executor::plan(const Batch& batch) {

@@ -14,10 +14,10 @@ namespace pocketlm {
 
 // What an executor allocates for; a step may use less of everything but not more.
 struct Capacity {
-  int64_t tokens;     // new tokens in a step
-  int64_t sequences;  // in a step
-  int64_t rows;       // whose logits are asked for in a step
-  int64_t pages;      // of the KV cache
+  int64_t tokens;              // new tokens in a step
+  int64_t sequences;           // in a step
+  int64_t rows;                // whose logits are asked for in a step
+  std::vector<int64_t> pages;  // of the KV cache, for each group of Program::windows
   KvType kv;
 };
 
@@ -25,8 +25,9 @@ struct Requirements {
   size_t weights, kv, workspace;  // bytes
 };
 
-// One step. Sequence s brings lengths[s] new tokens after starts[s] computed ones; block_tables[s * table_width + i] is
-// the page of its positions [32 i, 32 i + 32).
+// One step. Sequence s brings lengths[s] new tokens after starts[s] computed ones. Layers that keep as many positions
+// (a group of Program::windows) share tables: block_tables[(group * sequences + s) * table_width + i] is the page of
+// positions [32 i, 32 i + 32). Entries of pages that lie before the window of the first new token are not read.
 struct Batch {
   std::span<const int32_t> tokens, lengths, starts, block_tables, variants, rows;
   int64_t table_width;
@@ -67,6 +68,7 @@ class Executor {
   };
 
   void check(const Batch& batch) const;
+  void check_tables(const Batch& batch) const;
   void plan(const Batch& batch);
   int64_t rows_of(int buffer) const;
   float* row(int buffer, int64_t i) const;
@@ -87,6 +89,7 @@ class Executor {
   void matmul(const LinearOp& op, int64_t rows, Worker& worker);
   void matmul_part(const LinearOp& op, const LinearPart& part, int64_t panel_begin, int64_t panel_end, int64_t rows);
   void store_kv(const AttentionOp& op, Worker& worker);
+  const int32_t* block_table(const AttentionOp& op, int64_t sequence) const;
   AttentionTile attention_tile(const AttentionOp& op, const Tile& tile, int64_t kv_head) const;
   void attend_whole(const AttentionOp& op, Worker& worker);
   void attend_split(const AttentionOp& op, Worker& worker);

@@ -111,6 +111,8 @@ void Program::attention(AttentionOp op) {
   require(op.dst != op.qkv && write(op.dst) == op.heads * op.head_dim, "attention: the destination has another width");
   require(op.window >= 0, "attention: a window is not negative");
   op.layer = int(layers_.size());
+  op.group = int(std::ranges::find(windows_, op.window) - windows_.begin());
+  if (size_t(op.group) == windows_.size()) windows_.push_back(op.window);
   layers_.push_back(op);
   push(op);
 }

@@ -62,6 +62,7 @@ struct AttentionOp {
   int dst, qkv, layer;
   int64_t heads, kv_heads, head_dim, window;
   float scale;
+  int group = 0;  // of the layers that keep as many positions: index into Program::windows
 };
 
 // Bytes of K and V of one KV head in one page, and of all KV heads.
@@ -111,7 +112,7 @@ class Program {
   void rms_norm(int dst, int src, Vector weight, float eps);
   void linear(int src, std::vector<LinearPart> parts, bool accumulate, Quantize quantize);
   void rope(RopeOp op);
-  void attention(AttentionOp op);  // op.layer is set here, in order of the calls
+  void attention(AttentionOp op);  // op.layer and op.group are set here, in order of the calls
   void gated(int dst, int src, Activation kind);
   void add(int dst, int src);
   void select(int dst, int src);
@@ -123,6 +124,8 @@ class Program {
   const std::vector<BufferShape>& buffers() const { return buffers_; }
   const std::vector<RopeTable>& ropes() const { return ropes_; }
   const std::vector<AttentionOp>& layers() const { return layers_; }
+  // What each group of layers sees, 0 for all positions: the groups have pages and block tables of their own.
+  const std::vector<int64_t>& windows() const { return windows_; }
   int hidden() const { return hidden_; }
   int logits() const { return logits_; }
   size_t select_at() const { return select_at_; }      // index of the select op, or where a stage ends
@@ -147,6 +150,7 @@ class Program {
   std::vector<size_t> last_write_;
   std::vector<RopeTable> ropes_;
   std::vector<AttentionOp> layers_;
+  std::vector<int64_t> windows_;
   bool selected_ = false, finished_ = false;
   size_t select_at_ = 0, hidden_ready_ = 0;
   int hidden_ = -1, logits_ = -1;

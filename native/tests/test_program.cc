@@ -14,6 +14,7 @@ using namespace pocketlm;
 namespace {
 
 constexpr int64_t kVocabulary = 50, kWidth = 32, kHeads = 4, kKvHeads = 2, kHeadDim = 8, kFfn = 64;
+constexpr int64_t kWindow = 40;
 constexpr int kF32 = 0;
 using Ints = std::vector<int32_t>;
 
@@ -41,7 +42,7 @@ std::unique_ptr<Executor> make(int threads, const Capacity& capacity) {
     p.rms_norm(h, x, ones, 1e-5f);
     p.linear(h, {{random_weight((kHeads + 2 * kKvHeads) * kHeadDim, kWidth, seed), qkv, 0, {}}}, false, Quantize::Block);
     p.rope({qkv, rope, kHeads, kKvHeads, kHeadDim, kHeadDim, {}, Vector(kHeadDim, 1.0f), 1e-5f});
-    p.attention({attended, qkv, 0, kHeads, kKvHeads, kHeadDim, layer == 1 ? 40 : 0, 0.35f});
+    p.attention({attended, qkv, 0, kHeads, kKvHeads, kHeadDim, layer == 1 ? kWindow : 0, 0.35f});
     p.linear(attended, {{random_weight(kWidth, kHeads * kHeadDim, seed + 1), x, 0, {}}}, true, Quantize::Block);
     p.rms_norm(h, x, ones, 1e-5f);
     p.linear(h, {{random_weight(kFfn, kWidth, seed + 2), gate_up, 0, {}}, {random_weight(kFfn, kWidth, seed + 3), gate_up, kFfn, Vector(kFfn, 0.1f)}},
@@ -57,15 +58,26 @@ std::unique_ptr<Executor> make(int threads, const Capacity& capacity) {
   return executor;
 }
 
+// The layers have tables of their own: of the full one, then of the one with a window.
 struct Step {
   Ints tokens, lengths, starts, tables, variants, rows;
   int64_t width;
   Batch batch() const { return {tokens, lengths, starts, tables, variants, rows, width}; }
 };
 
-Vector run(Executor& executor, const Step& step, bool hidden = false) {
+Vector run_groups(Executor& executor, const Step& step, bool hidden = false) {
   const auto out = executor.step(step.batch(), hidden);
   return {out.begin(), out.end()};
+}
+
+Step with_windowed(Step step, const Ints& tables) {
+  step.tables.insert(step.tables.end(), tables.begin(), tables.end());
+  return step;
+}
+
+// Both layers use the same tables.
+Vector run(Executor& executor, const Step& step, bool hidden = false) {
+  return run_groups(executor, with_windowed(step, step.tables), hidden);
 }
 
 bool same_bits(const Vector& a, const Vector& b, size_t a_at, size_t b_at, size_t n) {
@@ -87,7 +99,7 @@ Ints iota(int32_t from, int32_t n) {
 constexpr int64_t kLong = 300;  // past one partition of 256 positions
 
 Vector whole(int threads, KvType kv, int32_t variant = 0) {
-  auto executor = make(threads, {kLong, 1, kLong, 10, kv});
+  auto executor = make(threads, {kLong, 1, kLong, {10, 10}, kv});
   return run(*executor, {prompt(kLong, 1), {kLong}, {0}, iota(0, 10), {variant}, iota(0, kLong), 10});
 }
 
@@ -96,7 +108,7 @@ void chunks_and_threads_change_nothing(KvType kv) {
   for (const int threads : {1, 2, 3}) {
     CHECK(same_bits(whole(threads, kv), expected, 0, 0, expected.size()));
     for (const int32_t chunk : {1, 5, 16, 33, 256}) {
-      auto executor = make(threads, {256, 1, 256, 12, kv});
+      auto executor = make(threads, {256, 1, 256, {12, 10}, kv});
       const Ints tokens = prompt(kLong, 1);
       Ints table = iota(0, 10);
       std::swap(table[0], table[7]);  // pages in any order
@@ -109,9 +121,31 @@ void chunks_and_threads_change_nothing(KvType kv) {
   }
 }
 
+// The pages before the window are given out again and their entries made invalid: nothing reads them. With most(chunk)
+// pages a table that goes round in a ring never meets a page that is still seen.
+void a_layer_with_a_window_needs_only_its_pages(KvType kv) {
+  const Vector expected = whole(1, kv);
+  const Ints tokens = prompt(kLong, 1);
+  for (const int threads : {1, 2})
+    for (const int32_t chunk : {1, 16, 33, 100}) {
+      const int32_t pages = (int32_t(kWindow) + chunk - 3) / int32_t(kPage) + 2;
+      auto executor = make(threads, {chunk, 1, chunk, {10, pages}, kv});
+      for (int32_t start = 0; start < kLong; start += chunk) {
+        const int32_t n = std::min<int32_t>(chunk, int32_t(kLong) - start), first = std::max(0, start - int32_t(kWindow) + 1) / 32;
+        Ints ring(10, -1);
+        for (int32_t i = first; i < (start + n + 31) / 32; ++i) ring[size_t(i)] = i % pages;
+        const Step step{Ints(tokens.begin() + start, tokens.begin() + start + n), {n}, {start}, iota(0, 10), {0}, iota(0, n), 10};
+        const Vector got = run_groups(*executor, with_windowed(step, ring));
+        CHECK(same_bits(got, expected, 0, size_t(start * kVocabulary), got.size()));
+        ring[size_t(first)] = pages;  // the first entry that is read
+        CHECK_THROWS(std::invalid_argument, run_groups(*executor, with_windowed(step, ring)));
+      }
+    }
+}
+
 void neighbours_change_nothing() {
   const Vector expected = whole(2, KvType::F16);
-  auto executor = make(2, {600, 3, 3, 40, KvType::F16});
+  auto executor = make(2, {600, 3, 3, {40, 30}, KvType::F16});
   Ints tokens = prompt(17, 9);
   for (const int32_t t : prompt(kLong, 1)) tokens.push_back(t);
   for (const int32_t t : prompt(200, 4)) tokens.push_back(t);
@@ -132,14 +166,14 @@ void the_variant_chooses_the_frequencies() {
 }
 
 void hidden_states_come_before_logits() {
-  auto executor = make(2, {8, 1, 8, 2, KvType::F16});
+  auto executor = make(2, {8, 1, 8, {2, 2}, KvType::F16});
   const Vector hidden = run(*executor, {prompt(8, 1), {8}, {0}, {0}, {0}, {3, 7}, 1}, true);
   CHECK(hidden.size() == 2 * kWidth);
   CHECK(run(*executor, {prompt(8, 1), {8}, {0}, {0}, {0}, {}, 1}).empty());
 }
 
 void bad_batches_are_refused() {
-  auto executor = make(2, {8, 2, 2, 4, KvType::F16});
+  auto executor = make(2, {8, 2, 2, {4, 4}, KvType::F16});
   const Step good{prompt(4, 1), {4}, {0}, {0}, {0}, {3}, 1};
   CHECK(run(*executor, good).size() == kVocabulary);
   const auto refused = [&](auto change) {
@@ -158,6 +192,8 @@ void bad_batches_are_refused() {
   refused([](Step& s) { s.tables = {4}; });
   refused([](Step& s) { s.tables = {-1}; });
   refused([](Step& s) { s.tables = {}; });
+  refused([](Step& s) { s.starts = {4 * 32}; s.tables = Ints(5, 0); s.width = 5; });  // more than all pages hold
+  CHECK_THROWS(std::invalid_argument, run_groups(*executor, good));  // no table of the second group
   refused([](Step& s) { s.rows = {4}; });
   refused([](Step& s) { s.rows = {0, 1, 2}; });
   refused([](Step& s) { s.variants = {}; });
@@ -165,13 +201,13 @@ void bad_batches_are_refused() {
 
 // Two threads that step without asking each other: every call ends in a result or a refusal, and some are refused.
 void a_second_step_at_a_time_is_refused() {
-  auto executor = make(1, {256, 1, 1, 10, KvType::F16});
-  const Step step{prompt(256, 1), {256}, {0}, iota(0, 10), {0}, {255}, 10};
+  auto executor = make(1, {256, 1, 1, {10, 10}, KvType::F16});
+  const Step step{prompt(256, 1), {256}, {0}, iota(0, 10), {0}, {255}, 10}, both = with_windowed(step, step.tables);
   std::atomic<int> refused = 0, done = 0;
   const auto work = [&] {
     while (refused == 0 && done < 2000) {
       try {
-        executor->step(step.batch(), false);
+        executor->step(both.batch(), false);
         ++done;
       } catch (const std::invalid_argument&) {
         ++refused;
@@ -185,15 +221,17 @@ void a_second_step_at_a_time_is_refused() {
 }
 
 void impossible_sizes_are_refused() {
-  auto executor = make(1, {8, 1, 1, 1, KvType::F16});
+  auto executor = make(1, {8, 1, 1, {1, 1}, KvType::F16});
   for (const int64_t huge : {int64_t{1} << 40, int64_t{1} << 62, INT64_MAX})
-    for (int which = 0; which < 3; ++which) {
-      Capacity capacity{8, 1, 1, 1, KvType::F16};
-      (which == 0 ? capacity.tokens : which == 1 ? capacity.rows : capacity.pages) = huge;
+    for (int which = 0; which < 4; ++which) {
+      Capacity capacity{8, 1, 1, {1, 1}, KvType::F16};
+      (which == 0 ? capacity.tokens : which == 1 ? capacity.rows : capacity.pages[size_t(which - 2)]) = huge;
       CHECK_THROWS(CapacityError, executor->requirements(capacity));
     }
-  CHECK_THROWS(std::invalid_argument, executor->requirements({0, 1, 1, 1, KvType::F16}));
-  CHECK_THROWS(std::invalid_argument, executor->allocate({8, 1, 1, 1, KvType::F16}));
+  CHECK_THROWS(std::invalid_argument, executor->requirements({0, 1, 1, {1, 1}, KvType::F16}));
+  CHECK_THROWS(std::invalid_argument, executor->requirements({8, 1, 1, {1, 0}, KvType::F16}));
+  CHECK_THROWS(std::invalid_argument, executor->requirements({8, 1, 1, {1}, KvType::F16}));
+  CHECK_THROWS(std::invalid_argument, executor->allocate({8, 1, 1, {1, 1}, KvType::F16}));
 }
 
 void bad_programs_are_refused() {
@@ -221,6 +259,7 @@ int main() {
   for (const Kernels* table : runnable_kernels()) {
     select_kernels(table->name);
     chunks_and_threads_change_nothing(KvType::F16);
+    a_layer_with_a_window_needs_only_its_pages(KvType::F16);
     neighbours_change_nothing();
   }
   chunks_and_threads_change_nothing(KvType::F32);

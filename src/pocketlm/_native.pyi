@@ -121,12 +121,19 @@ class Executor:
         """Fills a stage's buffer with [tokens, width]."""
     def rows(self, buffer: int, count: int) -> NDArray[np.float32]:
         """A copy of the first ``count`` rows of a stage's buffer, [count, width]."""
+    @property
+    def windows(self) -> list[int]:
+        """The groups of attention layers that see as many positions (0: all), in order of their
+        first layer. Each has pages and block tables of its own."""
     def requirements(
-        self, max_tokens: int, max_sequences: int, max_rows: int, pages: int, kv: str
+        self, max_tokens: int, max_sequences: int, max_rows: int, pages: Sequence[int], kv: str
     ) -> dict[str, int]:
-        """Bytes that allocate would take: ``weights`` (already held), ``kv``, ``workspace``."""
+        """Bytes that allocate would take: ``weights`` (already held), ``kv``, ``workspace``.
+
+        ``pages`` of the KV cache: one number for each group of ``windows``.
+        """
     def allocate(
-        self, max_tokens: int, max_sequences: int, max_rows: int, pages: int, kv: str
+        self, max_tokens: int, max_sequences: int, max_rows: int, pages: Sequence[int], kv: str
     ) -> None: ...
     def step(
         self,
@@ -140,8 +147,9 @@ class Executor:
     ) -> NDArray[np.float32]:
         """Logits [rows, vocabulary] (or hidden states [rows, width]) after one ragged step.
 
-        ``block_tables`` is [sequences, pages]; the others have one entry per token, sequence or
-        output row.
+        ``block_tables`` is [groups, sequences, pages] (see ``windows``); the others have one entry
+        per token, sequence or output row. Entries of pages before the window of a sequence's first
+        new token are not read.
         Raises ValueError for a batch that does not fit what was allocated.
         """
 

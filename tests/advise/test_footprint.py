@@ -48,7 +48,7 @@ def test_the_file_is_what_quantize_writes(type: str, tiny: Path, wide: Path) -> 
         assert predicted.file == made.stat().st_size
         assert predicted.bits_per_weight == written.bits_per_weight
         spec = open_model(made)
-        needed = build_executor(spec, threads=1).requirements(256, 1, 1, CONTEXT // 32, "f16")
+        needed = build_executor(spec, threads=1).requirements(256, 1, 1, [CONTEXT // 32], "f16")
         spec.close()
         found = (predicted.weights, predicted.kv, predicted.workspace)
         assert found == (needed["weights"], needed["kv"], needed["workspace"])

@@ -1,10 +1,13 @@
-"""A runner without a model: logits are a hash of what the KV pages in the block table contain.
+"""A runner without a model: logits are a hash of what the KV pages in the block tables contain.
 
 It keeps its own pages and writes into them as the native one does, so a block that is shared, freed
-or overwritten wrongly changes the logits of whoever reads it.
+or overwritten wrongly changes the logits of whoever reads it. Each window stands for a group of
+layers: it has pages of its own, and what a token sees of them is in the hash.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -17,20 +20,23 @@ class MockRunner:
     def __init__(
         self,
         *,
-        pages: int = 64,
+        pages: int | Sequence[int] = 64,
         page_positions: int = 4,
         max_tokens: int = 16,
         max_sequences: int = 8,
         max_rows: int | None = None,
         vocab: int = 32,
+        windows: Sequence[int] = (0,),
     ) -> None:
-        self.pages = pages
+        self.windows = windows
+        self.pages = [pages] * len(windows) if isinstance(pages, int) else pages
         self.page_positions = page_positions
         self.max_tokens = max_tokens
         self.max_sequences = max_sequences
         self.max_rows = max_sequences if max_rows is None else max_rows
         self.vocab = vocab
-        self.cache = np.full((pages, page_positions, 2), EMPTY, np.int64)  # (token, variant)
+        shapes = [(count, page_positions, 2) for count in self.pages]
+        self.caches = [np.full(shape, EMPTY, np.int64) for shape in shapes]  # (token, variant)
         self.steps: list[StepBatch] = []
 
     def step(self, batch: StepBatch, *, hidden: bool = False) -> Floats:
@@ -44,25 +50,47 @@ class MockRunner:
         first = 0
         logits = np.zeros((len(batch.rows), self.vocab), np.float32)
         for s, length in enumerate(batch.lengths):
-            table, start = batch.block_tables[s], int(batch.starts[s])
+            tables, start = batch.block_tables[:, s], int(batch.starts[s])
             for i in range(length):
-                position = start + i
-                page = table[position // size]
-                entry = (batch.tokens[first + i], batch.variants[s])
-                self.cache[page, position % size] = entry
+                page, slot = divmod(start + i, size)
+                for cache, table in zip(self.caches, tables, strict=True):
+                    cache[table[page], slot] = (batch.tokens[first + i], batch.variants[s])
             for i in range(length):
                 for row in np.flatnonzero(batch.rows == first + i):
-                    seen = self.cache[table].reshape(-1, 2)[: start + i + 1]
-                    assert (seen[:, 1] == batch.variants[s]).all(), "mixed rope variants"
-                    logits[row] = mock_logits(seen[:, 0], int(batch.variants[s]), self.vocab)
+                    logits[row] = self._logits(tables, start + i + 1, int(batch.variants[s]))
             first += length
         return logits
 
+    def _logits(self, tables: np.ndarray, length: int, variant: int) -> np.ndarray:
+        """Of the last token of a sequence of ``length``, from what it sees in the pages."""
+        groups = []
+        for window, cache, table in zip(self.windows, self.caches, tables, strict=True):
+            seen = np.arange(first_seen(window, length), length)
+            entries = cache[table[seen // self.page_positions], seen % self.page_positions]
+            assert (entries[:, 1] == variant).all(), "mixed rope variants"
+            groups.append(entries[:, 0])
+        return _hash(groups, length, variant, self.vocab)
 
-def mock_logits(tokens: np.ndarray, variant: int, vocab: int) -> np.ndarray:
-    """A fixed function of every token up to here, its position and the variant."""
-    weights = np.arange(1, len(tokens) + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    state = np.uint64(variant) + (tokens.astype(np.uint64) + np.uint64(1)).dot(weights)
+
+def first_seen(window: int, length: int) -> int:
+    """The first position that the last of ``length`` tokens sees."""
+    return max(0, length - window) if window else 0
+
+
+def mock_logits(
+    tokens: np.ndarray, variant: int, vocab: int, windows: Sequence[int] = (0,)
+) -> np.ndarray:
+    """A fixed function of the tokens that the last one sees, their positions and the variant."""
+    groups = [tokens[first_seen(window, len(tokens)) :] for window in windows]
+    return _hash(groups, len(tokens), variant, vocab)
+
+
+def _hash(groups: Sequence[np.ndarray], length: int, variant: int, vocab: int) -> np.ndarray:
+    state = np.array([variant], np.uint64)
+    for i, tokens in enumerate(groups):
+        positions = np.arange(length - len(tokens) + 1, length + 1, dtype=np.uint64)
+        weights = positions * np.uint64(0x9E3779B97F4A7C15 + 2 * i)
+        state += (tokens.astype(np.uint64) + np.uint64(1)).dot(weights)
     mixed = (np.arange(vocab, dtype=np.uint64) + state) * np.uint64(0xBF58476D1CE4E5B9)
     mixed ^= mixed >> np.uint64(31)
     return ((mixed >> np.uint64(40)).astype(np.float32) / 2**21).astype(np.float32)

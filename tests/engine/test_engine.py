@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from pocketlm.engine.engine import Engine, EngineConfig, Output
 from pocketlm.engine.request import Request
 from pocketlm.engine.sampling import SamplingParams
 from pocketlm.errors import CapacityError, RequestError
+from pocketlm.models.memory import pages_held
 
 from .mock import MockRunner, mock_logits
 
@@ -24,7 +26,7 @@ SWITCH = 20
 EOS = 3
 
 
-def make_engine(**runner: int) -> Engine:
+def make_engine(**runner: Any) -> Engine:
     config = EngineConfig(context=CONTEXT, eos_ids=frozenset({EOS}), rope_switch=SWITCH)
     return Engine(MockRunner(vocab=VOCAB, **runner), config)
 
@@ -36,10 +38,16 @@ def run(engine: Engine) -> list[Output]:
     return outputs
 
 
-def alone(prompt: list[int], params: SamplingParams) -> list[int]:
-    """The reference: no cache, no blocks, no scheduler; greedy or seeded, on the mock's logits."""
+def nothing_is_held(engine: Engine) -> bool:
+    return all(pool.free == pool.count for pool in engine.cache.pools)
+
+
+def alone(prompt: list[int], params: SamplingParams, windows: tuple[int, ...] = (0,)) -> list[int]:
+    """The reference: no cache, no company, whole prompt at once, a block for each position."""
     engine = Engine(
-        MockRunner(vocab=VOCAB, pages=CONTEXT, page_positions=1, max_tokens=CONTEXT),
+        MockRunner(
+            vocab=VOCAB, pages=CONTEXT, page_positions=1, max_tokens=CONTEXT, windows=windows
+        ),
         EngineConfig(
             context=CONTEXT,
             eos_ids=frozenset({EOS}),
@@ -120,13 +128,21 @@ plans = st.builds(
     st.integers(1, 40),
     st.integers(1, 6),
     st.booleans(),
+    st.sampled_from([(0,), (0, 5), (9, 0), (3, 0, 14), (7,), (0, 1), (100,)]),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_every_interleaving_gives_what_a_request_gets_alone(
-    plan: list[Plan], size: int, spare: int, budget: int, sequences: int, prefix_cache: bool
+    plan: list[Plan],
+    size: int,
+    spare: int,
+    budget: int,
+    sequences: int,
+    prefix_cache: bool,
+    windows: tuple[int, ...],
 ) -> None:
     runner = MockRunner(
-        pages=-(-CONTEXT // size) + spare,
+        pages=[pages_held(window, CONTEXT, budget, size) + spare for window in windows],
+        windows=windows,
         page_positions=size,
         max_tokens=budget,
         max_sequences=sequences,
@@ -154,9 +170,9 @@ def test_every_interleaving_gives_what_a_request_gets_alone(
                 seen[output.request.id].append(output.token)
         step += 1
         assert step < 5000, "the engine does not come to an end"
-    assert engine.pool.free == engine.pool.count
+    assert nothing_is_held(engine)
     for i, p in enumerate(plan):
-        want = alone(p.prompt, p.params)
+        want = alone(p.prompt, p.params, windows)
         got = requests[i].output
         assert seen[requests[i].id] == got
         if requests[i].finish_reason == "cancelled":
@@ -308,8 +324,11 @@ def test_bad_requests_are_refused(prompt: list[int], params: SamplingParams, mes
 
 
 def test_a_context_larger_than_the_cache_is_refused() -> None:
-    with pytest.raises(CapacityError, match="48 positions does not fit a cache of 16"):
+    with pytest.raises(CapacityError, match="48 positions does not fit a KV cache of 4 pages of 4"):
         make_engine(pages=4)
+    make_engine(pages=[12, 7], windows=[0, 8])
+    with pytest.raises(CapacityError, match="of 12 and 6 pages"):
+        make_engine(pages=[12, 6], windows=[0, 8])
 
 
 def test_banning_every_token_ends_that_request_alone() -> None:
@@ -322,7 +341,7 @@ def test_banning_every_token_ends_that_request_alone() -> None:
     assert end.finish_reason == "error"
     assert "bans every token" in str(end.error)
     assert len(whole.output) == 4
-    assert engine.pool.free == engine.pool.count
+    assert nothing_is_held(engine)
 
 
 class Speller:
@@ -390,7 +409,7 @@ def test_an_aborted_request_gives_its_blocks_back() -> None:
     for request in (running, waiting, running):  # twice is once
         engine.abort(request)
     assert running.finish_reason == waiting.finish_reason == "cancelled"
-    assert engine.pool.free == engine.pool.count
+    assert nothing_is_held(engine)
     assert engine.step() == []
 
 

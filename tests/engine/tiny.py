@@ -18,6 +18,7 @@ F32, Q8_0 = 0, 8
 VOCAB = 96
 SWITCH = 80
 CONTEXT = 160
+WINDOW = 40
 
 
 def config() -> ModelConfig:
@@ -44,7 +45,7 @@ def config() -> ModelConfig:
             ),
         ),
         attention_scale=32**-0.5,
-        windows=(0, 40),
+        windows=(0, WINDOW),
     )
 
 
@@ -104,9 +105,11 @@ def engine(
     max_tokens: int = 256,
     sequences: int = 8,
     pages: int = 40,
+    windowed_pages: int | None = None,
     prefix_cache: bool = True,
 ) -> RecordingEngine:
-    limits = RunnerLimits(max_tokens, sequences, max(sequences, 16), pages, kv)
+    groups = [pages, windowed_pages or pages]
+    limits = RunnerLimits(max_tokens, sequences, max(sequences, 16), groups, kv)
     runner = NativeRunner(executor(threads=threads, block_type=block_type), limits, vocab=VOCAB)
     return RecordingEngine(
         runner, EngineConfig(context=CONTEXT, rope_switch=SWITCH, prefix_cache=prefix_cache)

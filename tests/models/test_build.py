@@ -13,7 +13,7 @@ from pocketlm.errors import ModelFileError
 from pocketlm.gguf import BlockType, TensorData, write_gguf
 from pocketlm.models import open_model
 from pocketlm.models.build import build_executor
-from pocketlm.models.memory import Capacity, core_memory
+from pocketlm.models.memory import Capacity, core_memory, kv_pages
 from pocketlm.progress import Progress
 
 from .synthetic import VOCAB, gguf
@@ -48,19 +48,20 @@ def test_the_file_may_be_closed_once_it_is_built(tmp_path: Path) -> None:
     executor = build_executor(spec, threads=1)
     spec.close()
     (tmp_path / "m.gguf").unlink()
-    executor.allocate(8, 1, 2, 1, "f32")
+    executor.allocate(8, 1, 2, [1], "f32")
     one, zero = np.ones(1, dtype=np.int32), np.zeros(1, dtype=np.int32)
     tokens, rows = np.arange(3, dtype=np.int32), np.array([2, 0], dtype=np.int32)
-    logits = executor.step(tokens, 3 * one, zero, zero[None], zero, rows)
+    logits = executor.step(tokens, 3 * one, zero, zero[None, None], zero, rows)
     assert logits.shape == (2, VOCAB)
     assert np.isfinite(logits).all()
 
 
 def test_memory_is_known_beforehand(tmp_path: Path) -> None:
     spec = open_model(write_random(tmp_path / "m.gguf"))
-    capacity = Capacity(tokens=8, sequences=2, rows=3, positions=100, kv="f32", threads=2)
+    capacity = Capacity(tokens=8, sequences=2, rows=3, context=100, kv="f32", threads=2)
     promised = core_memory(spec, capacity)
-    needed = build_executor(spec, threads=2).requirements(8, 2, 3, 4, "f32")
+    executor = build_executor(spec, threads=2)
+    needed = executor.requirements(8, 2, 3, kv_pages(executor.windows, capacity), "f32")
     assert vars(promised) == needed
 
 
@@ -84,9 +85,9 @@ def test_a_planned_weight_has_a_size_and_nothing_else() -> None:
     executor.input(x)
     executor.linear(x, [(weight, y, 0, None)], False, "block")
     executor.finish_stage()
-    assert executor.requirements(1, 1, 1, 1, "f16")["weights"] == weight.nbytes
+    assert executor.requirements(1, 1, 1, [], "f16")["weights"] == weight.nbytes
     with pytest.raises(ValueError, match="planned weights"):
-        executor.allocate(1, 1, 1, 1, "f16")
+        executor.allocate(1, 1, 1, [], "f16")
 
 
 def test_packing_says_when_pages_were_read() -> None:

@@ -16,12 +16,12 @@ from pocketlm.errors import ModelFileError
 from pocketlm.gguf import BlockType, write_gguf
 from pocketlm.models import open_model
 from pocketlm.models.build import build_executor
-from pocketlm.models.memory import Capacity, core_memory, tokenizer_memory
+from pocketlm.models.memory import Capacity, core_memory, kv_pages, pages_held, tokenizer_memory
 from pocketlm.text.vocabulary import byte_alphabet
 
 from .test_build import write_random
 
-ONE = Capacity(tokens=1, sequences=1, rows=1, positions=1)
+ONE = Capacity(tokens=1, sequences=1, rows=1, context=1)
 
 # Resident bytes that a tokenizer adds to a process which has built a small one, and the peak.
 MEASURE = """
@@ -126,5 +126,26 @@ def test_the_sum_needs_no_weights(tmp_path: Path) -> None:
     spec = open_model(path)
     built = build_executor(open_model(path), threads=3)
     spec.close()  # nothing can be read any more
-    capacity = Capacity(tokens=7, sequences=2, rows=5, positions=65, threads=3)
-    assert vars(core_memory(spec, capacity)) == built.requirements(7, 2, 5, 3, "f16")
+    capacity = Capacity(tokens=7, sequences=2, rows=5, context=65, threads=3)
+    pages = kv_pages(built.windows, capacity)
+    assert vars(core_memory(spec, capacity)) == built.requirements(7, 2, 5, pages, "f16")
+
+
+def test_layers_that_see_everything_keep_the_whole_context_and_the_others_their_window() -> None:
+    capacity = Capacity(tokens=512, sequences=1, rows=1, context=4096)
+    assert kv_pages([0, 512], capacity) == [128, 33]
+    assert kv_pages([512, 0], replace(capacity, context=32_768)) == [33, 1024]
+    assert kv_pages([0, 512], replace(capacity, context=1000)) == [32, 32]
+    assert kv_pages([0, 1], replace(capacity, tokens=1)) == [128, 1]
+
+
+@pytest.mark.parametrize("window", [1, 2, 32, 33, 40, 512])
+def test_pages_for_many_sequences_are_enough_for_any_step(window: int) -> None:
+    for sequences in (1, 2, 7):
+        for tokens in (sequences, 40, 512):
+            capacity = Capacity(tokens=tokens, sequences=sequences, rows=1, context=100_000)
+            (pages,) = kv_pages([window], capacity)
+            for each in {1, tokens // sequences}:
+                last = tokens - (sequences - 1) * each
+                new = [each] * (sequences - 1) + [last]
+                assert sum(pages_held(window, 100_000, n, 32) for n in new) <= pages

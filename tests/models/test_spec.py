@@ -144,7 +144,7 @@ def test_gguf_facts_beyond_the_config(open_synthetic: Open) -> None:
 
 def test_memory_estimate(open_synthetic: Open) -> None:
     spec = open_synthetic(gguf("llama"))
-    found = core_memory(spec, Capacity(tokens=1, sequences=1, rows=1, positions=33))
+    found = core_memory(spec, Capacity(tokens=1, sequences=1, rows=1, context=33))
     # two pages of 32 positions, 2 layers, keys and values of 2 heads of 16
     assert found.kv == 64 * 2 * 2 * 2 * 16 * 2
     matrices = sum(rows * cols for rows, *c in spec.program.shapes().values() for cols in c)

@@ -27,8 +27,9 @@ class NativeSequence:
     ) -> None:
         pages = -(-positions // _native.PAGE_POSITIONS)
         self._executor = build_executor(spec, threads=threads)
-        self._executor.allocate(positions, 1, positions, pages, kv)
-        self._table = np.arange(pages, dtype=np.int32)[None, ::-1].copy()
+        groups = len(self._executor.windows)
+        self._executor.allocate(positions, 1, positions, [pages] * groups, kv)
+        self._tables = np.tile(np.arange(pages, dtype=np.int32)[::-1], (groups, 1, 1))
         self._variant = np.array([variant], dtype=np.int32)
         self._start = 0
 
@@ -39,7 +40,7 @@ class NativeSequence:
             tokens.astype(np.int32),
             np.array([n], dtype=np.int32),
             np.array([self._start], dtype=np.int32),
-            self._table,
+            self._tables,
             self._variant,
             np.arange(n, dtype=np.int32),
         )

@@ -124,7 +124,7 @@ def test_a_scale_that_is_no_number(scale: float, tmp_path: Path) -> None:
 
 def test_ternary_weights_take_what_is_promised(tmp_path: Path) -> None:
     """Which is 2 bits, though only reading a scale tells in what form it is held."""
-    capacity = Capacity(tokens=4, sequences=1, rows=4, positions=32)
+    capacity = Capacity(tokens=4, sequences=1, rows=4, context=32)
     write_scaled_gguf(tmp_path / "scaled.gguf")
     write_ternary_gguf(tmp_path / "i2_s.gguf", BlockType.I2_S, half=False)
     write_ternary_gguf(tmp_path / "tq1_0.gguf", BlockType.TQ1_0, half=True)
@@ -136,6 +136,6 @@ def test_ternary_weights_take_what_is_promised(tmp_path: Path) -> None:
     for name in ("scaled.gguf", "i2_s.gguf", "tq1_0.gguf", "f16.gguf", "folder"):
         spec = open_model(tmp_path / name)
         promised[name] = core_memory(spec, capacity).weights
-        taken = build_executor(spec, threads=1).requirements(4, 1, 4, 1, "f16")["weights"]
+        taken = build_executor(spec, threads=1).requirements(4, 1, 4, [1], "f16")["weights"]
         assert promised[name] == taken, name
     assert promised["scaled.gguf"] == promised["i2_s.gguf"] == promised["tq1_0.gguf"]

@@ -84,8 +84,8 @@ def test_quantized_weights(type: BlockType, tmp_path: Path) -> None:
     write_gguf(path, gguf_metadata(tiny), written)
     expected = logits_of(with_weights(model, meant), random_tokens(LENGTH))
     spec = open_model(path)
-    promised = core_memory(spec, Capacity(tokens=1, sequences=1, rows=1, positions=1))
-    assert vars(promised) == build_executor(spec, threads=1).requirements(1, 1, 1, 1, "f16")
+    promised = core_memory(spec, Capacity(tokens=1, sequences=1, rows=1, context=1))
+    assert vars(promised) == build_executor(spec, threads=1).requirements(1, 1, 1, [1], "f16")
     found = run_native(spec, random_tokens(LENGTH))
     assert rms(found - expected) <= RELATIVE * rms(expected)
     # with the same 8 bits in NumPy, positions agree but for activations at the edge of two codes

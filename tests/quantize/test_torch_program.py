@@ -92,12 +92,13 @@ def native(program: Program, tokens: npt.NDArray[np.int32], *, long: bool, hidde
     executor = _native.Executor(1)
     lower(program, Random(program), executor)
     pages = -(-len(tokens) // _native.PAGE_POSITIONS)
-    executor.allocate(len(tokens), 1, len(tokens), pages, "f32")
+    groups = len(executor.windows)
+    executor.allocate(len(tokens), 1, len(tokens), [pages] * groups, "f32")
     return executor.step(
         tokens,
         np.array([len(tokens)], np.int32),
         np.zeros(1, np.int32),
-        np.arange(pages, dtype=np.int32)[None],
+        np.tile(np.arange(pages, dtype=np.int32), (groups, 1, 1)),
         np.array([int(long)], np.int32),
         np.arange(len(tokens), dtype=np.int32),
         hidden,

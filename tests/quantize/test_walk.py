@@ -26,9 +26,10 @@ def test_hidden_states_equal_the_engine_s(tmp_path: Path, arch: str) -> None:
     hidden = walk.rows[steps[-1].next.src]
 
     executor = build_executor(spec, threads=1)
-    executor.allocate(40, 1, 40, 2, "f32")
+    groups = len(executor.windows)
+    executor.allocate(40, 1, 40, [2] * groups, "f32")
     zero = np.zeros(1, np.int32)
-    pages = np.arange(2, dtype=np.int32)[None]
+    pages = np.tile(np.arange(2, dtype=np.int32), (groups, 1, 1))
     rows = np.arange(40, dtype=np.int32)
     for i, sequence in enumerate(tokens):
         lengths = np.array([40], np.int32)

@@ -184,7 +184,7 @@ def _memory(spec: ModelSpec, types: Mapping[str, BlockType], options: EngineOpti
         tokens=min(options.context, options.step_tokens),
         sequences=1,
         rows=1,
-        positions=options.context,
+        context=options.context,
         kv=options.kv,
         threads=options.threads,
     )
@@ -194,7 +194,7 @@ def _memory(spec: ModelSpec, types: Mapping[str, BlockType], options: EngineOpti
     running = core.weights + core.kv + core.workspace + tokenizer.kept + logits
     return _Memory(
         weights=core.weights,
-        kv_per_1k=core_memory(spec, replace(capacity, positions=_THOUSAND), types).kv,
+        kv_per_1k=core_memory(spec, replace(capacity, context=_THOUSAND), types).kv,
         kv=core.kv,
         workspace=core.workspace,
         tokenizer=tokenizer.kept,

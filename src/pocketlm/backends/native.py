@@ -3,6 +3,9 @@
 It drives the engine's runner itself, since evaluation needs neither scheduler nor sampler. Results
 do not depend on how a sequence is cut into steps, to the bit; so tokens that the cache has already
 from the sequence before are not computed again (the choices of one question begin alike).
+
+Pages go round: page i of a sequence is page i % n of a group that has n. Groups of layers that see
+everything have one for each; the others have enough for their window and the tokens of a step.
 """
 
 from __future__ import annotations
@@ -59,7 +62,9 @@ class NativeBackend:
         self.memory: MemoryPlan = built.memory
         self.threads = built.threads
         self._built: Built | None = built
-        self._table = np.arange(runner.pages, dtype=np.int32)[None]
+        table = np.arange(-(-self.context // runner.page_positions), dtype=np.int32)
+        self._tables = np.stack([table % count for count in runner.pages])[:, None]
+        self._written = 0  # positions of the sequences since the last one that began anew
         self._cached: tuple[Ints, int] = (np.empty(0, np.int32), 0)  # tokens and rope variant
         self._calls = 0
 
@@ -120,6 +125,7 @@ class NativeBackend:
         runner = self._alive.engine.runner
         start = self._known(tokens[:first], variant)
         self._cached = (tokens[:start], variant)
+        self._written = self._written if start else 0
         while start < len(tokens):
             if call != self._calls:
                 raise RequestError("another sequence was begun before this one was read to its end")
@@ -128,6 +134,7 @@ class NativeBackend:
             wanted = end - max(start, first)
             if end - start > runner.max_tokens:
                 end, wanted = min(start + runner.max_tokens, first), 0
+            self._written = max(self._written, end)
             logits = runner.step(self._step(tokens[start:end], start, variant, wanted))
             start = end
             self._cached = (tokens[:start], variant)
@@ -141,19 +148,26 @@ class NativeBackend:
             tokens=np.ascontiguousarray(part),
             lengths=np.array([len(part)], np.int32),
             starts=np.array([start], np.int32),
-            block_tables=self._table,
+            block_tables=self._tables,
             variants=np.array([variant], np.int32),
             rows=np.arange(len(part) - wanted, len(part), dtype=np.int32),
         )
 
     def _known(self, tokens: Ints, variant: int) -> int:
-        """How many of these tokens the cache has at its beginning."""
+        """How many of these tokens the cache has at its beginning, with all that the next sees."""
         cached, cached_variant = self._cached
         if cached_variant != variant:
             return 0
         length = min(len(cached), len(tokens))
         different = np.flatnonzero(cached[:length] != tokens[:length])
-        return int(different[0]) if len(different) else length
+        known = int(different[0]) if len(different) else length
+        runner = self._alive.engine.runner
+        size = runner.page_positions
+        for window, pages in zip(runner.windows, runner.pages, strict=True):
+            first = max(0, known - window + 1) // size if window else 0
+            if -(-self._written // size) - first > pages:  # overwritten since
+                return 0
+        return known
 
     @property
     def _alive(self) -> Built:

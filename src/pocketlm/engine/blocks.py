@@ -1,65 +1,62 @@
-"""The pages of the KV cache: who holds them, what they contain, and which is given out next.
+"""The blocks of one group of layers: who holds them, what they contain, which is given out next.
 
-A block is one page of the runner's cache: the keys and values of ``block_size`` consecutive
-positions of one sequence. A block whose positions are all computed may be *published* under its
-content, the chain (key of the block before it, its tokens): another request whose tokens begin the
-same way then shares it instead of computing it. Keys are compared in full, not only hashed. Blocks
-that nobody holds form the free list, least recently used first, and stay published until they are
-given out again; so the free list is the prefix cache, and costs no memory of its own.
+A block is one page of the runner's cache: the keys and values of consecutive positions of one
+sequence. A block whose positions are all computed may be *published* under its content, which is
+the key of all tokens before it and its own tokens: another request whose tokens begin the same way
+then shares it instead of computing it. Blocks that nobody holds form the free list, least recently
+used first, and stay published until they are given out again; so the free list is the prefix cache,
+and costs no memory of its own.
 
-Invariants: a block is held (refs > 0) or free, never both; every published key names one block;
+Invariants: a block is held (refs > 0) or free, never both; every published content names one block;
 only full blocks are published, and a published block's content does not change.
 """
 
 from __future__ import annotations
 
+from array import array
 from collections import OrderedDict
 from collections.abc import Sequence
+from hashlib import blake2b
 
-Key = int
-"""Names the content of a block and of all blocks before it. Given out once and never used again."""
+Key = bytes
+"""Stands for all tokens before a block: a hash that nobody can find two inputs for, so that a chain
+can be followed beyond blocks that are gone. A block's own tokens are compared in full."""
+
+Content = tuple[Key, tuple[int, ...]]
+
+
+def root(variant: int) -> Key:
+    """The key of a sequence's first block; rope variants share nothing."""
+    return bytes([variant])
+
+
+def key_after(content: Content) -> Key:
+    """The key of the block that follows one of this content."""
+    before, tokens = content
+    return blake2b(before + array("i", tokens).tobytes(), digest_size=32).digest()
 
 
 class BlockPool:
-    """``count`` blocks of ``block_size`` positions; every operation is O(1) for each block touched.
+    """``count`` blocks, with ids 0 .. count - 1; every operation is O(1) for each block touched.
 
-    Not thread-safe. Block ids are 0 .. count - 1.
+    Not thread-safe.
     """
 
-    def __init__(self, count: int, block_size: int) -> None:
-        self.block_size = block_size
+    def __init__(self, count: int) -> None:
         self.count = count
         self._refs = [0] * count
         self._free: OrderedDict[int, None] = OrderedDict.fromkeys(range(count))
-        self._contents: list[tuple[Key, tuple[int, ...]] | None] = [None] * count
-        self._published: dict[tuple[Key, tuple[int, ...]], tuple[int, Key]] = {}
-        self._next_key = 0
+        self._contents: list[Content | None] = [None] * count
+        self._published: dict[Content, int] = {}
 
     @property
     def free(self) -> int:
         """Blocks that can be given out now, those that still hold a reusable prefix included."""
         return len(self._free)
 
-    @staticmethod
-    def root(variant: int) -> Key:
-        """The key that stands before a sequence's first block; rope variants share nothing."""
-        return -1 - variant
-
-    def match(self, tokens: Sequence[int], variant: int) -> tuple[list[int], Key]:
-        """The longest published chain that begins ``tokens``, and the key of its last block.
-
-        At least one token is left out of it: its logits have to be computed. Nothing is held yet.
-        """
-        key = self.root(variant)
-        blocks: list[int] = []
-        size = self.block_size
-        for start in range(0, (len(tokens) - 1) // size * size, size):
-            found = self._published.get((key, tuple(tokens[start : start + size])))
-            if found is None:
-                break
-            block, key = found
-            blocks.append(block)
-        return blocks, key
+    def find(self, content: Content) -> int | None:
+        """The block that has this content, if one is published. It is not held by that."""
+        return self._published.get(content)
 
     def idle(self, blocks: Sequence[int]) -> int:
         """How many of ``blocks`` nobody holds: what holding them takes off the free list."""
@@ -93,22 +90,15 @@ class BlockPool:
                 if self._contents[block] is None:  # nothing worth keeping in it
                     self._free.move_to_end(block, last=False)
 
-    def publish(self, block: int, before: Key, tokens: Sequence[int]) -> Key:
-        """Makes a held, full block shareable and returns the key that the next block follows.
+    def publish(self, block: int, content: Content) -> None:
+        """Makes a held, full block shareable.
 
         Where equal content is published already, that block stays the one to share.
         """
         assert self._refs[block] > 0, f"block {block} is published but not held"
-        assert len(tokens) == self.block_size
-        content = (before, tuple(tokens))
-        found = self._published.get(content)
-        if found is not None:
-            return found[1]
-        key = self._next_key
-        self._next_key += 1
-        self._published[content] = (block, key)
-        self._contents[block] = content
-        return key
+        if content not in self._published:
+            self._published[content] = block
+            self._contents[block] = content
 
     def _forget(self, block: int) -> None:
         content = self._contents[block]

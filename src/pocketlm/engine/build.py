@@ -17,7 +17,7 @@ from pocketlm.engine.runner import NativeRunner, RunnerLimits
 from pocketlm.engine.speculation.ngram import NgramProposer
 from pocketlm.engine.speculation.speculator import Speculator
 from pocketlm.errors import CapacityError, RequestError
-from pocketlm.models.memory import Capacity, core_memory, tokenizer_memory
+from pocketlm.models.memory import Capacity, core_memory, kv_pages, tokenizer_memory
 from pocketlm.models.spec import ModelSpec
 from pocketlm.progress import ProgressCallback, silent
 
@@ -118,7 +118,14 @@ def build_engine(
     plan = _core_plan(spec, options, context, threads)
     _require_memory(plan, plan.total, context=context)
     executor = build_executor(spec, threads=threads, progress=progress)
-    limits = limits_for(context, config.vocab, options)
+    capacity = _capacity(options, context, config.vocab, threads)
+    limits = RunnerLimits(
+        max_tokens=capacity.tokens,
+        max_sequences=capacity.sequences,
+        max_rows=capacity.rows,
+        pages=kv_pages(executor.windows, capacity),
+        kv=capacity.kv,
+    )
     _require_memory(plan, plan.kv + plan.workspace, context=context)
     runner = NativeRunner(executor, limits, vocab=config.vocab)
     engine = Engine(
@@ -149,29 +156,21 @@ def require_memory(spec: ModelSpec, options: EngineOptions) -> MemoryPlan:
 
 
 def _core_plan(spec: ModelSpec, options: EngineOptions, context: int, threads: int) -> MemoryPlan:
-    limits = limits_for(context, spec.config.vocab, options)
-    capacity = Capacity(
-        tokens=limits.max_tokens,
-        sequences=limits.max_sequences,
-        rows=limits.max_rows,
-        positions=limits.pages * _native.PAGE_POSITIONS,
-        kv=limits.kv,
-        threads=threads,
-    )
-    sizes = core_memory(spec, capacity)
+    sizes = core_memory(spec, _capacity(options, context, spec.config.vocab, threads))
     return MemoryPlan(sizes.weights, sizes.kv, sizes.workspace)
 
 
-def limits_for(context: int, vocab: int, options: EngineOptions) -> RunnerLimits:
-    """What the runner allocates so that every sequence can have the whole context."""
+def _capacity(options: EngineOptions, context: int, vocab: int, threads: int) -> Capacity:
+    """What is allocated so that every sequence can have the whole context."""
     rows = options.output_rows or min(128, max(16, _ROW_BYTES // (4 * vocab)))
     rows = max(options.sequences, rows)
-    return RunnerLimits(
-        max_tokens=max(options.step_tokens, rows),
-        max_sequences=options.sequences,
-        max_rows=rows,
-        pages=options.sequences * -(-context // _native.PAGE_POSITIONS),
+    return Capacity(
+        tokens=max(options.step_tokens, rows),
+        sequences=options.sequences,
+        rows=rows,
+        context=context,
         kv=options.kv,
+        threads=threads,
     )
 
 

@@ -18,7 +18,7 @@ from time import perf_counter
 import numpy as np
 
 from pocketlm._native import Sampler
-from pocketlm.engine.blocks import BlockPool
+from pocketlm.engine.cache import KVCache
 from pocketlm.engine.context import Overflow, fit
 from pocketlm.engine.request import Decoder, FinishReason, Request, Status, TokenLogprobs
 from pocketlm.engine.runner import Floats, Runner, StepBatch
@@ -71,22 +71,22 @@ class Engine:
     def __init__(
         self, runner: Runner, config: EngineConfig, speculator: Speculator | None = None
     ) -> None:
-        positions = runner.pages * runner.page_positions
-        if config.context > positions:
-            raise CapacityError(
-                f"a context of {config.context:,} positions does not fit a cache of {positions:,}"
-            )
         self.runner = runner
         self.config = config
         self._speculator = speculator
         self._next_id = 0
         self._clear()
+        if not self.cache.fits(config.context, runner.max_tokens):
+            raise CapacityError(
+                f"a context of {config.context:,} positions does not fit a KV cache of "
+                f"{' and '.join(map(str, runner.pages))} pages of {runner.page_positions} positions"
+            )
 
     def _clear(self) -> None:
         runner = self.runner
-        self.pool = BlockPool(runner.pages, runner.page_positions)
+        self.cache = KVCache(runner.windows, runner.pages, runner.page_positions)
         self.scheduler = Scheduler(
-            self.pool,
+            self.cache,
             step_tokens=runner.max_tokens,
             max_running=min(runner.max_sequences, runner.max_rows),
             prefix_cache=self.config.prefix_cache,
@@ -121,7 +121,7 @@ class Engine:
             max_total=fitted.max_total,
             stop_ids=params.stop_ids | (frozenset() if params.ignore_eos else self.config.eos_ids),
             sampler=self._sampler(fitted.prompt, params),
-            table=np.zeros(-(-fitted.max_total // self.pool.block_size), np.int32),
+            table=self.cache.table(fitted.max_total),
             variant=self.variant(len(fitted.prompt)),
             decoder=decoder,
             dropped=fitted.dropped,
@@ -207,7 +207,8 @@ class Engine:
         lengths = np.empty(count, np.int32)
         starts = np.empty(count, np.int32)
         variants = np.empty(count, np.int32)
-        tables = np.zeros((count, max(len(s.request.blocks) for s in shares)), np.int32)
+        width = max(s.request.table.count for s in shares)
+        tables = np.zeros((len(self.cache.pools), count, width), np.int32)
         tokens: list[int] = []
         rows: list[int] = []
         drawing: list[Request] = []
@@ -215,8 +216,8 @@ class Engine:
             request, draft = share.request, drafts.get(share.request, ())
             start, end = request.computed, request.computed + share.count
             lengths[i], starts[i], variants[i] = share.count + len(draft), start, request.variant
-            used = len(request.blocks)
-            tables[i, :used] = request.table[:used]
+            used = request.table.count
+            tables[:, i, :used] = request.table.rows[:, :used]
             tokens += request.tokens[start:end]
             if end == len(request.tokens):
                 rows += range(len(tokens) - 1, len(tokens) + len(draft))

@@ -8,11 +8,9 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Literal, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
 from pocketlm._native import Sampler
-from pocketlm.engine.blocks import BlockPool, Key
+from pocketlm.engine.blocks import Key, root
+from pocketlm.engine.cache import BlockTable
 from pocketlm.engine.sampling import SamplingParams
 
 FinishReason = Literal["stop", "length", "cancelled", "error"]
@@ -55,14 +53,13 @@ class Timing:
 class Request:
     """A prompt, its options and everything the engine knows about it.
 
-    ``tokens`` is prompt and output; positions below ``computed`` have their keys and values in
-    ``blocks``. The engine computes until ``computed`` has caught up with ``len(tokens)``, then
-    draws.
+    ``tokens`` is prompt and output; positions below ``computed`` have their keys and values in the
+    blocks of ``table``, as far as they will still be seen. The engine computes until ``computed``
+    has caught up with ``len(tokens)``, then draws.
     """
 
     __slots__ = (
         "accepted",
-        "blocks",
         "cached",
         "computed",
         "decoder",
@@ -95,7 +92,7 @@ class Request:
         max_total: int,
         stop_ids: frozenset[int],
         sampler: Sampler,
-        table: NDArray[np.int32],
+        table: BlockTable,
         variant: int = 0,
         decoder: Decoder | None = None,
         dropped: int = 0,
@@ -120,27 +117,14 @@ class Request:
         self.accepted = 0
         self.timing = Timing(perf_counter())
         self.variant = variant
-        self.table = table  # block ids as the runner wants them; the first len(blocks) count
+        self.table = table
         self.forget()
 
     def forget(self) -> None:
         """Back to nothing computed; whoever held blocks for it has released them."""
         self.computed = 0
-        self.blocks: list[int] = []
-        self.published = 0  # how many of the blocks are published
-        self.key: Key = BlockPool.root(self.variant)  # of the last published block
-
-    def extend(self, blocks: Sequence[int]) -> None:
-        """More blocks at the end of the table."""
-        old = len(self.blocks)
-        self.blocks.extend(blocks)
-        self.table[old : len(self.blocks)] = blocks
-
-    def shorten(self, count: int) -> list[int]:
-        """Takes the blocks after the first ``count`` off the table, and returns them."""
-        surplus = self.blocks[count:]
-        del self.blocks[count:]
-        return surplus
+        self.published = 0  # pages of the table whose content is published
+        self.key: Key = root(self.variant)  # of the page after them
 
     @property
     def missing(self) -> int:

@@ -6,6 +6,7 @@ tests.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -22,11 +23,14 @@ Floats = NDArray[np.float32]
 class StepBatch:
     """New tokens of several sequences: T tokens, S sequences, R rows, tables of B blocks.
 
+    Layers that see as many positions share block tables: G groups of them.
+
     Attributes:
         tokens: (T,) ids, sequence after sequence.
         lengths: (S,) how many of them each sequence brings, at least 1.
         starts: (S,) how many positions of it are computed already.
-        block_tables: (S, B) the pages of its positions; unused entries are 0.
+        block_tables: (G, S, B) the pages of its positions; entries that lie before the window of
+            the first new token or after the last one are not read.
         variants: (S,) which rope table it uses.
         rows: (R,) indices into tokens whose outputs are wanted, ascending.
     """
@@ -47,7 +51,13 @@ class Runner(Protocol):
         """Positions in a page of the KV cache."""
 
     @property
-    def pages(self) -> int: ...
+    def windows(self) -> Sequence[int]:
+        """Of each group of layers the positions that a token sees; 0 for all."""
+
+    @property
+    def pages(self) -> Sequence[int]:
+        """Pages of each group."""
+
     @property
     def max_tokens(self) -> int:
         """New tokens in a step."""
@@ -70,7 +80,7 @@ class RunnerLimits:
     max_tokens: int
     max_sequences: int
     max_rows: int
-    pages: int
+    pages: Sequence[int]
     kv: str = "f16"
 
 
@@ -81,13 +91,14 @@ class NativeRunner:
         self._executor = executor
         self.limits = limits
         self.page_positions = _native.PAGE_POSITIONS
-        self.pages = limits.pages
+        self.windows = executor.windows
+        self.pages = list(limits.pages)
         self.max_tokens = limits.max_tokens
         self.max_sequences = limits.max_sequences
         self.max_rows = limits.max_rows
         self.vocab = vocab
         executor.allocate(
-            limits.max_tokens, limits.max_sequences, limits.max_rows, limits.pages, limits.kv
+            limits.max_tokens, limits.max_sequences, limits.max_rows, self.pages, limits.kv
         )
 
     def step(self, batch: StepBatch, *, hidden: bool = False) -> Floats:

@@ -18,7 +18,7 @@ from collections import deque
 from dataclasses import dataclass
 from time import perf_counter
 
-from pocketlm.engine.blocks import BlockPool
+from pocketlm.engine.cache import KVCache
 from pocketlm.engine.request import Request, Status
 
 
@@ -34,16 +34,16 @@ class Scheduler:
     """The queues and the token budget. Not thread-safe.
 
     Args:
-        pool: the KV blocks.
+        cache: the KV blocks.
         step_tokens: new tokens in a step, over all requests.
         max_running: requests in a step.
         prefix_cache: whether computed blocks are shared between requests.
     """
 
     def __init__(
-        self, pool: BlockPool, *, step_tokens: int, max_running: int, prefix_cache: bool = True
+        self, cache: KVCache, *, step_tokens: int, max_running: int, prefix_cache: bool = True
     ) -> None:
-        self.pool = pool
+        self.cache = cache
         self.step_tokens = step_tokens
         self.max_running = max_running
         self.prefix_cache = prefix_cache
@@ -65,7 +65,7 @@ class Scheduler:
             if request.status is not Status.RUNNING:  # preempted for an older one in this step
                 continue
             count = min(request.missing, budget)
-            while not self._reserve(request, count):
+            while not self.cache.reserve(request.table, request.computed + count):
                 victim = self.running[-1]
                 budget += shares.pop(victim, 0)
                 self._preempt(victim)
@@ -84,31 +84,27 @@ class Scheduler:
 
         Takes those blocks, until ``trim``; nobody is preempted for them.
         """
-        missing = self._blocks_missing(request, request.computed + wanted)
-        if missing > 0:
-            request.extend(self.pool.take(min(missing, self.pool.free)))
-        return min(wanted, len(request.blocks) * self.pool.block_size - request.computed)
+        end = self.cache.stretch(request.table, request.computed + wanted)
+        return end - request.computed
 
     def trim(self, request: Request) -> None:
         """Gives back the blocks that ``stretch`` took in vain."""
-        self.pool.release(request.shorten(-(-request.computed // self.pool.block_size)))
+        self.cache.shorten(request.table, request.computed)
 
     def commit(self, request: Request, count: int) -> None:
-        """``count`` more positions are computed: publishes blocks that became full with them."""
+        """``count`` more positions are computed: publishes blocks that became full with them, and
+        releases those that no later position sees."""
         request.computed += count
-        if not self.prefix_cache:
-            return
-        size = self.pool.block_size
-        while (request.published + 1) * size <= request.computed:
-            start = request.published * size
-            request.key = self.pool.publish(
-                request.blocks[request.published], request.key, request.tokens[start : start + size]
-            )
+        size = self.cache.block_size
+        while self.prefix_cache and (request.published + 1) * size <= request.computed:
+            tokens = request.tokens[request.published * size : (request.published + 1) * size]
+            request.key = self.cache.publish(request.table, request.published, request.key, tokens)
             request.published += 1
+        self.cache.slide(request.table, request.computed)
 
     def restart(self, request: Request, variant: int) -> None:
         """Drops what a running request has computed: all its positions change to a rope variant."""
-        self.pool.release(request.blocks)
+        self.cache.release(request.table)
         request.variant = variant
         request.forget()
 
@@ -118,24 +114,13 @@ class Scheduler:
             self.running.remove(request)
         elif request.status is Status.WAITING:
             self.waiting.remove(request)
-        self.pool.release(request.blocks)
+        self.cache.release(request.table)
         request.forget()
         request.status = Status.FINISHED
 
-    def _blocks_missing(self, request: Request, total: int) -> int:
-        return -(-total // self.pool.block_size) - len(request.blocks)
-
-    def _reserve(self, request: Request, count: int) -> bool:
-        missing = self._blocks_missing(request, request.computed + count)
-        if missing > self.pool.free:
-            return False
-        if missing > 0:
-            request.extend(self.pool.take(missing))
-        return True
-
     def _preempt(self, request: Request) -> None:
         self.running.remove(request)
-        self.pool.release(request.blocks)
+        self.cache.release(request.table)
         request.forget()
         request.preemptions += 1
         request.status = Status.WAITING
@@ -144,7 +129,7 @@ class Scheduler:
     def _admit(self, shares: dict[Request, int], budget: int) -> None:
         while self.waiting and budget > 0 and len(self.running) < self.max_running:
             request = self.waiting[0]
-            if not self._fits_whole(request):
+            if not self._fits_whole(request, budget):
                 break
             self.waiting.popleft()
             request.status = Status.RUNNING
@@ -153,23 +138,21 @@ class Scheduler:
                 request.timing.admitted = perf_counter()
                 request.cached = request.computed
             count = min(request.missing, budget)
-            reserved = self._reserve(request, count)
+            reserved = self.cache.reserve(request.table, request.computed + count)
             assert reserved, "a request whose tokens all fit did not fit"
             shares[request] = count
             budget -= count
 
-    def _fits_whole(self, request: Request) -> bool:
+    def _fits_whole(self, request: Request, budget: int) -> bool:
         """Whether all its tokens fit now; if so, what is cached of them is held."""
-        blocks: list[int] = []
-        key = request.key
+        match = None
         if self.prefix_cache:
-            blocks, key = self.pool.match(request.tokens, request.variant)
-        free_after = self.pool.free - self.pool.idle(blocks)
-        if self._blocks_missing(request, len(request.tokens)) - len(blocks) > free_after:
+            match = self.cache.match(request.tokens, request.variant)
+        if not self.cache.fits(len(request.tokens), budget, match):
             return False
-        self.pool.hold(blocks)
-        request.extend(blocks)
-        request.computed = len(blocks) * self.pool.block_size
-        request.published = len(blocks)
-        request.key = key
+        if match is not None:
+            self.cache.hold(request.table, match)
+            request.computed = match.pages * self.cache.block_size
+            request.published = match.pages
+            request.key = match.key
         return True

@@ -52,30 +52,32 @@ def forward(
 
     Raises CapacityError where the tokens do not fit the context or the free blocks.
     """
-    runner, pool = engine.runner, engine.pool
+    runner, cache = engine.runner, engine.cache
     if len(tokens) > engine.config.context:
         raise CapacityError(
             f"the text has {len(tokens):,} tokens, but the context has {engine.config.context:,}"
         )
     engine.check_ids(tokens)
-    needed = -(-len(tokens) // pool.block_size)
-    if needed > pool.free:
-        raise CapacityError(f"{needed} KV blocks are needed, {pool.free} are free")
-    blocks = pool.take(needed)
-    table = np.array([blocks], np.int32)
     variant = np.array([engine.variant(len(tokens))], np.int32)
     chunk = min(runner.max_rows, runner.max_tokens)
+    if not cache.fits(len(tokens), chunk):
+        free = " and ".join(str(pool.free) for pool in cache.pools)
+        raise CapacityError(f"{len(tokens):,} tokens do not fit the {free} free KV blocks")
+    table = cache.table(len(tokens))
     try:
         for start in range(0, len(tokens), chunk):
             part = np.asarray(tokens[start : start + chunk], np.int32)
+            reserved = cache.reserve(table, start + len(part))
+            assert reserved, "a text that fits did not fit"
             batch = StepBatch(
                 tokens=part,
                 lengths=np.array([len(part)], np.int32),
                 starts=np.array([start], np.int32),
-                block_tables=table,
+                block_tables=table.rows[:, None],
                 variants=variant,
                 rows=np.arange(len(part), dtype=np.int32),
             )
             yield start, runner.step(batch, hidden=hidden)
+            cache.slide(table, start + len(part))
     finally:
-        pool.release(blocks)
+        cache.release(table)

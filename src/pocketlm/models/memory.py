@@ -13,7 +13,7 @@ Two sums, for the decision whether to load a model and for advice:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,7 +32,7 @@ class Capacity:
 
     Attributes:
         tokens, sequences, rows: new tokens, sequences and rows of logits in a step.
-        positions: in the KV cache, rounded up to whole pages.
+        context: positions that each sequence may have.
         kv: type of the KV cache, "f16" or "f32".
         threads: that compute; each has a scratch buffer.
     """
@@ -40,7 +40,7 @@ class Capacity:
     tokens: int
     sequences: int
     rows: int
-    positions: int
+    context: int
     kv: str = "f16"
     threads: int = 1
 
@@ -72,11 +72,38 @@ def core_memory(
     """
     executor = _native.Executor(capacity.threads)
     lower(spec.program, _Planned(spec, types or {}), executor)
-    pages = -(-capacity.positions // _native.PAGE_POSITIONS)
+    pages = kv_pages(executor.windows, capacity)
     sizes = executor.requirements(
         capacity.tokens, capacity.sequences, capacity.rows, pages, capacity.kv
     )
     return CoreMemory(sizes["weights"], sizes["kv"], sizes["workspace"])
+
+
+def kv_pages(windows: Sequence[int], capacity: Capacity) -> list[int]:
+    """Pages of the KV cache for groups of layers with these windows (0: all positions are seen).
+
+    As many as all sequences can hold at once, each with a whole context: with n new tokens one
+    holds at most (window + n - 3) // page + 2 (see ``pages_held``), and a step has ``tokens`` new
+    ones over all sequences.
+    """
+    page, sequences = _native.PAGE_POSITIONS, capacity.sequences
+    whole = sequences * pages_held(0, capacity.context, capacity.tokens, page)
+    return [
+        min(whole, (sequences * (window - 3) + capacity.tokens) // page + 2 * sequences)
+        if window
+        else whole
+        for window in windows
+    ]
+
+
+def pages_held(window: int, positions: int, new: int, page: int) -> int:
+    """The most pages that a sequence of ``positions`` needs while ``new`` of them are computed.
+
+    The first new token sees window - 1 positions before itself, so window - 1 + new positions are
+    read or written; n consecutive ones touch at most (n - 2) // page + 2 pages.
+    """
+    whole = -(-positions // page)
+    return min(whole, (window + new - 3) // page + 2) if window else whole
 
 
 def tokenizer_memory(spec: ModelSpec) -> TokenizerMemory:

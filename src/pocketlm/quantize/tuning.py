@@ -68,17 +68,18 @@ class Original:
     def __init__(self, spec: ModelSpec, length: int, threads: int) -> None:
         pages = -(-length // _native.PAGE_POSITIONS)
         self._executor = build_executor(spec, threads=threads)
-        self._executor.allocate(length, 1, length, pages, "f32")
+        groups = len(self._executor.windows)
+        self._executor.allocate(length, 1, length, [pages] * groups, "f32")
         switch = spec.config.rope_switch
         self._length = np.array([length], np.int32)
         self._start = np.zeros(1, np.int32)
-        self._table = np.arange(pages, dtype=np.int32)[None]
+        self._tables = np.tile(np.arange(pages, dtype=np.int32), (groups, 1, 1))
         self._variant = np.array([int(switch is not None and length > switch)], np.int32)
         self._rows = np.arange(length, dtype=np.int32)
 
     def hidden(self, tokens: Tokens) -> Floats:
         """float32 [sequences * length, width] for ``tokens`` [sequences, length]."""
-        places = (self._length, self._start, self._table, self._variant, self._rows)
+        places = (self._length, self._start, self._tables, self._variant, self._rows)
         return np.concatenate([self._executor.step(row.copy(), *places, True) for row in tokens])
 
 

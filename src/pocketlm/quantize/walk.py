@@ -162,7 +162,8 @@ class Walk:
         executor.finish_stage()
         batch = max(1, min(_STEP_TOKENS // length, sequences))
         pages = -(-length // _native.PAGE_POSITIONS)
-        executor.allocate(batch * length, batch, 1, batch * pages, "f32")
+        groups = len(executor.windows)
+        executor.allocate(batch * length, batch, 1, [batch * pages] * groups, "f32")
         widths = stage.program.buffers
         kept = {name: self.rows[name] for name in stage.inputs}
         self.rows = {
@@ -187,7 +188,8 @@ def _step(executor: _native.Executor, tokens: Tokens, pages: int) -> None:
     """One step over whole sequences from position 0 on, each with pages of its own."""
     sequences, length = tokens.shape
     zeros = np.zeros(sequences, np.int32)
-    tables = np.arange(sequences * pages, dtype=np.int32).reshape(sequences, pages)
+    table = np.arange(sequences * pages, dtype=np.int32).reshape(sequences, pages)
+    tables = np.tile(table, (len(executor.windows), 1, 1))
     lengths = np.full(sequences, length, np.int32)
     executor.step(tokens.reshape(-1), lengths, zeros, tables, zeros, np.empty(0, np.int32))
 

@@ -11,13 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.mock import MockRunner
-from engine.test_engine import CONTEXT, EOS, SWITCH, VOCAB, Speller, greedy
+from engine.test_engine import CONTEXT, EOS, SWITCH, VOCAB, Speller, greedy, nothing_is_held
 from pocketlm.engine.engine import Engine, EngineConfig, Output
 from pocketlm.engine.request import Request
 from pocketlm.engine.runner import Floats, StepBatch
 from pocketlm.engine.sampling import SamplingParams
 from pocketlm.engine.speculation.ngram import NgramProposer
 from pocketlm.engine.speculation.speculator import Speculator
+from pocketlm.models.memory import pages_held
 
 from .guessing import Guessing, knowing_guess, random_guess
 
@@ -38,9 +39,11 @@ def seen(outputs: list[Output]) -> Drawn:
     return [(o.token, o.text, o.logprobs, o.finish_reason) for o in outputs]
 
 
-def alone(plan: Plan) -> tuple[list[int], Drawn]:
+def alone(plan: Plan, windows: tuple[int, ...] = (0,)) -> tuple[list[int], Drawn]:
     """All tokens and outputs of a request that runs by itself, without speculation."""
-    runner = MockRunner(vocab=VOCAB, pages=CONTEXT, page_positions=1, max_tokens=CONTEXT)
+    runner = MockRunner(
+        vocab=VOCAB, pages=CONTEXT, page_positions=1, max_tokens=CONTEXT, windows=windows
+    )
     engine = Engine(runner, config(prefix_cache=False))
     request = engine.add(plan.prompt, plan.params, decoder=Speller(plan.stop))
     outputs: list[Output] = []
@@ -94,6 +97,7 @@ guessers = st.tuples(st.sampled_from(["random", 0.0, 0.2, 1.0]), st.integers(0, 
     st.integers(1, 5),
     st.integers(0, 20),
     st.booleans(),
+    st.sampled_from([(0,), (0, 5), (3, 0), (7,)]),
 )
 @settings(max_examples=150, deadline=None)
 def test_every_interleaving_with_any_guesses_gives_what_a_request_gets_alone(
@@ -105,8 +109,9 @@ def test_every_interleaving_with_any_guesses_gives_what_a_request_gets_alone(
     sequences: int,
     rows: int,
     prefix_cache: bool,
+    windows: tuple[int, ...],
 ) -> None:
-    wanted = [alone(p) for p in plan]
+    wanted = [alone(p, windows) for p in plan]
     whole: dict[Request, list[int]] = {}
     kind, seed = guesser
     if isinstance(kind, str):
@@ -114,7 +119,8 @@ def test_every_interleaving_with_any_guesses_gives_what_a_request_gets_alone(
     else:
         guessing = Guessing(knowing_guess(lambda r: whole[r], seed, kind))
     runner = MockRunner(
-        pages=-(-CONTEXT // size) + spare,
+        pages=[pages_held(window, CONTEXT, budget, size) + spare for window in windows],
+        windows=windows,
         page_positions=size,
         max_tokens=budget,
         max_sequences=sequences,
@@ -136,10 +142,10 @@ def test_every_interleaving_with_any_guesses_gives_what_a_request_gets_alone(
         for output in engine.step():
             got[output.request].append(output)
         for request in engine.scheduler.running:
-            assert len(request.blocks) <= -(-len(request.tokens) // size)
+            assert request.table.count <= -(-len(request.tokens) // size)
         step += 1
         assert step < 5000, "the engine does not come to an end"
-    assert engine.pool.free == engine.pool.count
+    assert nothing_is_held(engine)
     for i in range(len(plan)):
         tokens, outputs = wanted[i]
         mine = seen(got[requests[i]])
@@ -243,7 +249,7 @@ def test_an_error_in_a_guessed_row_ends_the_request_where_it_would_have_ended() 
         assert request.tokens == tokens[:10]
         assert outputs[-1].finish_reason == "error"
         assert "NaN" in str(outputs[-1].error) or "nan" in str(outputs[-1].error)
-        assert engine.pool.free == engine.pool.count
+        assert nothing_is_held(engine)
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
