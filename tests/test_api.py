@@ -177,8 +177,8 @@ def test_bad_arguments_are_refused(model: Model, path: Path) -> None:
         model.stream([{"role": "user", "content": "x"}], raw=True)
     with pytest.raises(RequestError, match="context of 257 positions"):
         pocketlm.load(path, context=257)
-    with pytest.raises(RequestError, match="kv is 'q8'"):
-        pocketlm.load(path, kv="q8")  # type: ignore[arg-type]
+    with pytest.raises(RequestError, match="kv is 'q4'"):
+        pocketlm.load(path, kv="q4")  # type: ignore[arg-type]
     with pytest.raises(RequestError, match="threads is 0"):
         pocketlm.load(path, threads=0)
     with pytest.raises(NotFoundError):

@@ -36,7 +36,7 @@ Value choose(const char* what, std::string_view name, const std::map<std::string
   throw std::invalid_argument(message);
 }
 
-KvType kv_type(std::string_view name) { return choose<KvType>("kv", name, {{"f16", KvType::F16}, {"f32", KvType::F32}}); }
+KvType kv_type(std::string_view name) { return choose<KvType>("kv", name, {{"f16", KvType::F16}, {"f32", KvType::F32}, {"q8", KvType::Q8}}); }
 
 PyWeight pack(int type, int64_t rows, int64_t cols, const Array<uint8_t>& data,
               const std::optional<Array<int32_t>>& row_map, int threads, const std::optional<nb::callable>& read) {

@@ -5,11 +5,11 @@
 // visible score m; p = exp(score - m), 0 where the query does not see; l = sum of p over 16 lanes (position % 16),
 // ascending, then the tree; acc_d = sum over positions ascending of fma(p, v_d, acc_d). Then it is merged into the
 // query's state. A slot that a query does not see is never used: its score is replaced, its value not read.
+// Of 8-bit pages k and v are the codes, q is rotated, the sum over d is multiplied by the key's scale before anything
+// else, and p by the value's scale after it was added to l.
 #pragma once
 
-#include "kernels/kernels.h"
-#include "kernels/matmul-inl.h"
-#include "kernels/rowwise-inl.h"
+#include "kernels/kv-inl.h"
 
 namespace pocketlm {
 namespace {
@@ -21,9 +21,6 @@ struct Range {
   int64_t begin, end;
   bool empty() const { return begin >= end; }
 };
-
-POCKETLM_INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-POCKETLM_INLINE int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 
 // What token t of the tile sees of `within`.
 POCKETLM_INLINE Range visible(const AttentionTile& tile, int64_t t, Range within) {
@@ -48,6 +45,7 @@ struct Workspace {
   float* values;  // [queries][padded]
   float* k;       // [head_dim][kPage]
   float* v;       // [kPage][padded]
+  float* q;       // [queries][head_dim], rotated
   Softmax* softmax;  // [queries]
 };
 
@@ -166,6 +164,20 @@ const typename Element::Type* page_data(const AttentionTile& tile, int64_t posit
   return reinterpret_cast<const typename Element::Type*>(tile.kv + size_t(page) * tile.page_stride);
 }
 
+template <class Element>
+inline constexpr bool kHasScales = sizeof(typename Element::Type) == 1;
+
+// x[count][kPartition] *= the scales of a page's keys (kind 0) or values (kind 1).
+void multiply_by_scales(const AttentionTile& tile, int64_t position, int kind, int64_t count, float* x) {
+  const auto* codes = page_data<ElementI8>(tile, position);
+  const auto* scales = reinterpret_cast<const float*>(codes + 2 * kPage * tile.head_dim) + kind * kPage;
+  const isa::F low = isa::load(scales), high = isa::load(scales + 16);
+  for (; count > 0; --count, x += kPartition) {
+    isa::store(x, isa::mul(isa::load(x), low));
+    isa::store(x + 16, isa::mul(isa::load(x + 16), high));
+  }
+}
+
 // Many queries share one conversion of a page; few convert as they go. Scores or values of one partition.
 template <class Element>
 void partition_scores(const AttentionTile& tile, Range seen, int64_t base, const Workspace& work) {
@@ -185,6 +197,7 @@ void partition_scores(const AttentionTile& tile, Range seen, int64_t base, const
     } else {
       score_queries<Element, isa::kScoreTile>(tile, from, count, k, scores);
     }
+    if constexpr (kHasScales<Element>) multiply_by_scales(tile, at, 0, count, scores + from * kPartition);
   }
 }
 
@@ -196,6 +209,7 @@ void partition_values(const AttentionTile& tile, Range seen, int64_t base, const
   for (int64_t at = seen.begin / kPage * kPage; at < seen.end; at += kPage) {
     const auto* v = page_data<Element>(tile, at) + kPage * tile.head_dim;
     const Range page{at, at + kPage};
+    if constexpr (kHasScales<Element>) multiply_by_scales(tile, at, 1, queries, work.scores + (at - base));
     if (widen) {
       widen_v<Element>(v, tile.head_dim, work.padded, work.v);
       page_values<ElementF32>(tile, page, at - base, work.v, work.padded, work);
@@ -286,6 +300,15 @@ void attend_partition(const AttentionTile& tile, int64_t partition, float* state
     merge_into(states + q * state, work.softmax[q], work.values + q * work.padded, tile.head_dim);
 }
 
+// The tile with its queries rotated as 8-bit keys are.
+AttentionTile rotated(AttentionTile tile, float* q) {
+  const int64_t queries = tile.tokens * tile.group;
+  for (int64_t i = 0; i < queries; ++i) rotate(query(tile, i), tile.head_dim, q + i * tile.head_dim);
+  tile.q = q;
+  tile.q_stride = tile.group * tile.head_dim;
+  return tile;
+}
+
 void attend(const AttentionTile& tile, int64_t partition_begin, int64_t partition_end, float* states, float* scratch) {
   const int64_t queries = tile.tokens * tile.group;
   Workspace work;
@@ -295,27 +318,14 @@ void attend(const AttentionTile& tile, int64_t partition_begin, int64_t partitio
   work.k = work.values + queries * work.padded;
   work.v = work.k + kPage * work.padded;
   work.softmax = reinterpret_cast<Softmax*>(work.v + kPage * work.padded);
+  work.q = reinterpret_cast<float*>(work.softmax + queries);
+  const AttentionTile used = tile.type == KvType::Q8 ? rotated(tile, work.q) : tile;
   for (int64_t p = partition_begin; p < partition_end; ++p) {
-    if (tile.type == KvType::F16) attend_partition<ElementF16>(tile, p, states, work);
-    else attend_partition<ElementF32>(tile, p, states, work);
-  }
-}
-
-void store_kv(const float* k, const float* v, int64_t head_dim, int64_t slot, std::byte* page, KvType type) {
-  if (type == KvType::F32) {
-    auto* out = reinterpret_cast<float*>(page);
-    for (int64_t d = 0; d < head_dim; ++d) out[d * kPage + slot] = k[d];
-    __builtin_memcpy(out + (kPage + slot) * head_dim, v, size_t(head_dim) * sizeof(float));
-    return;
-  }
-  auto* out = reinterpret_cast<uint16_t*>(page);
-  for (int64_t d = 0; d < head_dim; d += 16) {
-    const int64_t count = smaller(16, head_dim - d);
-    uint16_t halves[16];
-    isa::store_f16(halves, count == 16 ? isa::load(k + d) : load_tail(k + d, count));
-    for (int64_t i = 0; i < count; ++i) out[(d + i) * kPage + slot] = halves[i];
-    isa::store_f16(halves, count == 16 ? isa::load(v + d) : load_tail(v + d, count));
-    __builtin_memcpy(out + (kPage + slot) * head_dim + d, halves, size_t(count) * sizeof(uint16_t));
+    switch (tile.type) {
+      case KvType::F32: attend_partition<ElementF32>(used, p, states, work); break;
+      case KvType::F16: attend_partition<ElementF16>(used, p, states, work); break;
+      case KvType::Q8: attend_partition<ElementI8>(used, p, states, work); break;
+    }
   }
 }
 

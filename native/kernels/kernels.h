@@ -19,13 +19,28 @@
 namespace pocketlm {
 
 enum class Activation : uint8_t { Silu, GeluTanh, Relu2 };
-enum class KvType : uint8_t { F16, F32 };
+enum class KvType : uint8_t { F16, F32, Q8 };
 
 inline constexpr int64_t kPage = 32;        // positions per KV page
 inline constexpr int64_t kPartition = 256;  // positions whose softmax is computed together
 
-// Queries of one tile of consecutive tokens of one sequence, for all heads that share one KV head.
 // A KV page holds for each KV head K as [head_dim][32 positions] and then V as [32 positions][head_dim].
+// F16 and F32 are the values themselves. Q8 are codes in [-127, 127], then the f32 scales k_scale[32], v_scale[32]: one
+// for each position's vector, its largest magnitude / 127, and codes are value / scale rounded half to even. Keys have
+// channels that are far larger than others in every token, which would take most of the codes; so what is quantized is
+// the key times a Hadamard matrix (as wide as the largest power of two that divides head_dim, from 16 on), which
+// spreads them over all channels. Queries are rotated alike, which leaves their dot products: H H = width.
+// k_scale includes 1 / width. NaN or infinity in a vector makes its scale NaN.
+inline constexpr size_t kv_head_bytes(int64_t head_dim, KvType type) {
+  const size_t values = 2 * size_t(head_dim) * kPage;
+  switch (type) {
+    case KvType::F32: return values * sizeof(float);
+    case KvType::Q8: return values + 2 * kPage * sizeof(float);
+    default: return values * sizeof(uint16_t);
+  }
+}
+
+// Queries of one tile of consecutive tokens of one sequence, for all heads that share one KV head.
 struct AttentionTile {
   const float* q;             // token t, head g: q + t * q_stride + g * head_dim
   int64_t q_stride;           // floats between tokens
@@ -45,10 +60,10 @@ inline constexpr int64_t kAttentionTile = 16;
 // Softmax state of one query: max m, sum l, then acc[head_dim]; a fresh one has m = -inf, l = 0, acc = 0.
 inline constexpr int64_t attention_state_floats(int64_t head_dim) { return head_dim + 2; }
 // Scratch of one attend call, floats: per query its scores, values (head_dim padded to whole vectors), max and sum, and
-// one page of K and of V in f32.
+// itself rotated, and one page of K and of V in f32.
 inline constexpr int64_t attention_scratch_floats(int64_t head_dim, int64_t group) {
   const int64_t padded = (head_dim + 15) / 16 * 16;
-  return kAttentionTile * group * (kPartition + padded + 2) + 2 * kPage * padded;
+  return kAttentionTile * group * (kPartition + 2 * padded + 2) + 2 * kPage * padded;
 }
 
 struct Kernels {
@@ -80,7 +95,9 @@ struct Kernels {
 
   // --- attention -----------------------------------------------------------------------------------------------
   // Writes one token's K and V (head_dim floats each) of one KV head into slot (position % 32) of its page.
-  void (*store_kv)(const float* k, const float* v, int64_t head_dim, int64_t slot, std::byte* page, KvType type);
+  // `scratch` has room for head_dim floats.
+  void (*store_kv)(const float* k, const float* v, int64_t head_dim, int64_t slot, std::byte* page, KvType type,
+                   float* scratch);
   // For each partition in [partition_begin, partition_end), in order: scores, softmax and values of every query
   // over the positions of the partition that it sees, then merged into its state ([tokens][group] states).
   void (*attend)(const AttentionTile& tile, int64_t partition_begin, int64_t partition_end, float* states,

@@ -157,8 +157,8 @@ float largest_magnitude(const float* x, int64_t n) {
 }
 
 // x rounded to codes with a scale of 1 / inverse.
-POCKETLM_INLINE isa::F codes_of(const float* x, isa::F inverse) {
-  const isa::F q = isa::round(isa::mul(isa::load(x), inverse));
+POCKETLM_INLINE isa::F codes_of(isa::F x, isa::F inverse) {
+  const isa::F q = isa::round(isa::mul(x, inverse));
   return isa::min(isa::max(q, isa::set1(-127)), isa::set1(127));
 }
 
@@ -166,7 +166,7 @@ void quantize_block(const float* x, float largest, QuantizedBlock* out) {
   // Blocks so small that 127 / largest overflows count as zero.
   const bool zero = largest < 0x1p-100f;
   const isa::F inverse = isa::set1(zero ? 0 : 127.0f / largest);
-  const isa::F low = codes_of(x, inverse), high = codes_of(x + 16, inverse);
+  const isa::F low = codes_of(isa::load(x), inverse), high = codes_of(isa::load(x + 16), inverse);
   isa::store_i8(out->q, low);
   isa::store_i8(out->q + 16, high);
   // Codes cannot say NaN or infinity, so the scale does: 0 * x is 0 for everything else.

@@ -44,7 +44,7 @@ const int32_t* Executor::block_table(const AttentionOp& op, int64_t sequence) co
 
 void Executor::store_kv(const AttentionOp& op, Worker& worker) {
   const size_t layer = layer_offset_[size_t(op.layer)];
-  const size_t head = kv_head_bytes(op, capacity_.kv);
+  const size_t head = kv_head_bytes(op.head_dim, capacity_.kv);
   worker.each(int64_t(batch_.tokens.size()), 4, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const int64_t position = position_of_[size_t(i)];
@@ -54,14 +54,14 @@ void Executor::store_kv(const AttentionOp& op, Worker& worker) {
       const float* v = k + op.kv_heads * op.head_dim;
       for (int64_t h = 0; h < op.kv_heads; ++h)
         kernels_->store_kv(k + h * op.head_dim, v + h * op.head_dim, op.head_dim, position % kPage, page + size_t(h) * head,
-                           capacity_.kv);
+                           capacity_.kv, scratch_[size_t(worker.index())].as<float>());
     }
   });
 }
 
 AttentionTile Executor::attention_tile(const AttentionOp& op, const Tile& tile, int64_t kv_head) const {
   const int64_t group = op.heads / op.kv_heads;
-  const size_t head = kv_head_bytes(op, capacity_.kv);
+  const size_t head = kv_head_bytes(op.head_dim, capacity_.kv);
   return {
       .q = row(op.qkv, tile.token) + kv_head * group * op.head_dim,
       .q_stride = program.buffers()[size_t(op.qkv)].width,

@@ -65,11 +65,10 @@ struct AttentionOp {
   int group = 0;  // of the layers that keep as many positions: index into Program::windows
 };
 
-// Bytes of K and V of one KV head in one page, and of all KV heads.
-inline size_t kv_head_bytes(const AttentionOp& op, KvType type) {
-  return 2 * size_t(op.head_dim) * kPage * (type == KvType::F16 ? 2 : 4);
+// Bytes of one page.
+inline size_t kv_page_bytes(const AttentionOp& op, KvType type) {
+  return size_t(op.kv_heads) * kv_head_bytes(op.head_dim, type);
 }
-inline size_t kv_page_bytes(const AttentionOp& op, KvType type) { return size_t(op.kv_heads) * kv_head_bytes(op, type); }
 
 struct GatedOp {
   int dst, src;

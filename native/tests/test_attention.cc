@@ -1,6 +1,7 @@
 // Attention against a plain softmax in double, every table against scalar, and the promises of attend: windows and
 // causal edges, splitting into partitions, tiles, and slots that nobody may read.
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -34,14 +35,17 @@ struct Cache {
     q = random_floats(random, s.tokens * s.group * s.head_dim);
     k = random_floats(random, positions * s.head_dim);
     v = random_floats(random, positions * s.head_dim);
-    const size_t element = s.type == KvType::F16 ? 2 : 4;
-    page_bytes = size_t(2 * kPage * s.head_dim) * element + 64;
+    page_bytes = kv_head_bytes(s.head_dim, s.type) + 64;
     for (int64_t i = 0; i < count; ++i) pages.push_back(int32_t(count - 1 - i));
     data = Buffer(page_bytes * size_t(count));
-    std::memset(data.data(), 0xff, data.size());  // NaN in f16 and in f32
-    for (int64_t p = 0; p < positions; ++p)
-      runnable_kernels().front()->store_kv(k.data() + p * s.head_dim, v.data() + p * s.head_dim, s.head_dim, p % kPage,
-                                           page(p), s.type);
+    std::memset(data.data(), 0xff, data.size());  // NaN in f16 and in f32, also as a scale
+    for (int64_t p = 0; p < positions; ++p) store(k.data() + p * s.head_dim, v.data() + p * s.head_dim, p);
+  }
+
+  void store(const float* key, const float* value, int64_t position) {
+    std::vector<float> scratch(size_t(shape.head_dim));
+    runnable_kernels().front()->store_kv(key, value, shape.head_dim, position % kPage, page(position), shape.type,
+                                         scratch.data());
   }
 
   std::byte* page(int64_t position) { return data.data() + size_t(pages[size_t(position / kPage)]) * page_bytes; }
@@ -94,11 +98,50 @@ bool same(const std::vector<float>& a, const std::vector<float>& b) {
   return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
 }
 
-// What a slot of the cache holds of a value.
-float stored(float x, KvType type) { return type == KvType::F16 ? f32_from_f16(f16_from_f32(x)) : x; }
+// The largest power of two that divides n; 1 below 16.
+int64_t rotation_width(int64_t n) { return (n & -n) >= 16 ? n & -n : 1; }
+
+// Each `width` of x times the Hadamard matrix of that size.
+std::vector<double> rotated(std::span<const double> x, int64_t width) {
+  std::vector<double> out(x.size(), 0.0);
+  for (size_t i = 0; i < x.size(); ++i)
+    for (size_t j = 0; j < size_t(width); ++j) {
+      const size_t base = i / size_t(width) * size_t(width);
+      out[i] += std::popcount((i - base) & j) % 2 ? -x[base + j] : x[base + j];
+    }
+  return out;
+}
+
+std::vector<double> rounded_to_codes(std::span<const double> x) {
+  double largest = 0;
+  for (const double value : x) largest = std::max(largest, std::abs(value));
+  std::vector<double> out;
+  for (const double value : x) out.push_back(largest == 0 ? 0 : std::nearbyint(value / largest * 127) * largest / 127);
+  return out;
+}
+
+// What the cache holds of a vector.
+std::vector<double> stored(std::span<const float> x, KvType type, bool key) {
+  std::vector<double> values(x.begin(), x.end());
+  if (type == KvType::F16)
+    for (double& value : values) value = double(f32_from_f16(f16_from_f32(float(value))));
+  if (type != KvType::Q8) return values;
+  const int64_t width = key ? rotation_width(int64_t(x.size())) : 1;
+  values = rotated(rounded_to_codes(rotated(values, width)), width);
+  for (double& value : values) value /= double(width);
+  return values;
+}
 
 void check_against_double(const Cache& cache, const std::vector<float>& out) {
   const Shape& s = cache.shape;
+  const auto positions = cache.k.size() / size_t(s.head_dim);
+  std::vector<std::vector<double>> keys, held;
+  for (size_t p = 0; p < positions; ++p) {
+    keys.push_back(stored(std::span(cache.k).subspan(p * size_t(s.head_dim), size_t(s.head_dim)), s.type, true));
+    held.push_back(stored(std::span(cache.v).subspan(p * size_t(s.head_dim), size_t(s.head_dim)), s.type, false));
+  }
+  // Rounding in float may choose the other code next to a half: one step of 1 / 127 in one of head_dim products.
+  const double tolerance = s.type == KvType::Q8 ? 4e-3 : 2e-5;
   for (int64_t i = 0; i < s.tokens * s.group; ++i) {
     const int64_t position = s.first_position + i / s.group;
     const int64_t begin = s.window > 0 ? std::max<int64_t>(0, position - s.window + 1) : 0;
@@ -106,7 +149,7 @@ void check_against_double(const Cache& cache, const std::vector<float>& out) {
     for (int64_t p = begin; p <= position; ++p) {
       double score = 0;
       for (int64_t d = 0; d < s.head_dim; ++d)
-        score += double(cache.q[size_t(i * s.head_dim + d)]) * double(stored(cache.k[size_t(p * s.head_dim + d)], s.type));
+        score += double(cache.q[size_t(i * s.head_dim + d)]) * keys[size_t(p)][size_t(d)];
       scores.push_back(score * 0.4);
     }
     const double most = *std::ranges::max_element(scores);
@@ -115,10 +158,10 @@ void check_against_double(const Cache& cache, const std::vector<float>& out) {
       const double weight = std::exp(scores[size_t(p - begin)] - most);
       sum += weight;
       for (int64_t d = 0; d < s.head_dim; ++d)
-        values[size_t(d)] += weight * double(stored(cache.v[size_t(p * s.head_dim + d)], s.type));
+        values[size_t(d)] += weight * held[size_t(p)][size_t(d)];
     }
     for (int64_t d = 0; d < s.head_dim; ++d)
-      CHECK(std::abs(double(out[size_t(i * s.head_dim + d)]) - values[size_t(d)] / sum) < 2e-5);
+      CHECK(std::abs(double(out[size_t(i * s.head_dim + d)]) - values[size_t(d)] / sum) < tolerance);
   }
 }
 
@@ -150,14 +193,13 @@ void test_shape(const Shape& shape, std::mt19937& random) {
 }
 
 // A token's result does not depend on what later tokens wrote, not even on NaN or infinity.
-void test_later_tokens_do_not_matter() {
+void test_later_tokens_do_not_matter(KvType type) {
   std::mt19937 random(7);
-  const Shape shape{8, 3, 20, 27, 0, KvType::F16};
+  const Shape shape{8, 3, 20, 27, 0, type};
   Cache cache(shape, random);
   const auto expected = attend(*runnable_kernels().front(), cache.tile(0, 8));
   const std::vector<float> bad_k(20, std::numeric_limits<float>::quiet_NaN()), bad_v(20, std::numeric_limits<float>::infinity());
-  for (int64_t p = 31; p < 35; ++p)
-    runnable_kernels().front()->store_kv(bad_k.data(), bad_v.data(), 20, p % kPage, cache.page(p), shape.type);
+  for (int64_t p = 31; p < 35; ++p) cache.store(bad_k.data(), bad_v.data(), p);
   for (const Kernels* table : runnable_kernels()) {
     const auto got = attend(*table, cache.tile(0, 8));
     CHECK(std::memcmp(got.data(), expected.data(), 4 * 3 * 20 * sizeof(float)) == 0);
@@ -166,13 +208,13 @@ void test_later_tokens_do_not_matter() {
 }
 
 // Nor on what lies before its window, though its neighbour in the tile still sees it.
-void test_what_left_the_window_does_not_matter() {
+void test_what_left_the_window_does_not_matter(KvType type) {
   std::mt19937 random(9);
-  const Shape shape{4, 1, 16, 63, 32, KvType::F16};
+  const Shape shape{4, 1, 16, 63, 32, type};
   Cache cache(shape, random);
   const auto expected = attend(*runnable_kernels().front(), cache.tile(0, 4));
   const std::vector<float> bad(16, std::numeric_limits<float>::infinity());
-  runnable_kernels().front()->store_kv(bad.data(), bad.data(), 16, 0, cache.page(32), shape.type);  // seen by token 0
+  cache.store(bad.data(), bad.data(), 32);  // seen by token 0
   for (const Kernels* table : runnable_kernels()) {
     const auto got = attend(*table, cache.tile(0, 4));
     CHECK(std::isnan(got[0]));
@@ -180,27 +222,81 @@ void test_what_left_the_window_does_not_matter() {
   }
 }
 
+// One bad value in a key or a value is seen in the result, though codes cannot say it.
+void test_bad_values_are_not_hidden(KvType type) {
+  for (const int64_t head_dim : {6, 64}) {
+    for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+      for (const bool key : {false, true}) {
+        std::mt19937 random(10);
+        Cache cache({1, 1, head_dim, 40, 0, type}, random);
+        cache.q[1] = 1;  // an infinite key is an infinite score
+        (key ? cache.k : cache.v)[size_t(35 * head_dim + 1)] = bad;
+        cache.store(cache.k.data() + 35 * head_dim, cache.v.data() + 35 * head_dim, 35);
+        for (const Kernels* table : runnable_kernels()) {
+          const auto got = attend(*table, cache.tile(0, 1));
+          CHECK(!std::isfinite(got[1]));
+        }
+      }
+    }
+  }
+}
+
+void store_plain(const float* x, int64_t count, int64_t at, int64_t step, KvType type, std::byte* page) {
+  for (int64_t d = 0; d < count; ++d, at += step) {
+    const uint16_t half = f16_from_f32(x[d]);
+    if (type == KvType::F16) std::memcpy(page + 2 * at, &half, 2);
+    else std::memcpy(page + 4 * at, &x[d], 4);
+  }
+}
+
 void test_store() {
   std::mt19937 random(8);
-  for (const int64_t head_dim : {2, 16, 20, 64}) {
-    for (const KvType type : {KvType::F16, KvType::F32}) {
-      const size_t bytes = size_t(2 * kPage * head_dim) * (type == KvType::F16 ? 2 : 4);
+  for (const int64_t head_dim : {2, 16, 20, 64, 80, 256}) {
+    for (const KvType type : {KvType::F16, KvType::F32, KvType::Q8}) {
       auto k = random_floats(random, head_dim), v = random_floats(random, head_dim);
       k[0] = 1e6f;  // infinite in f16
       v[1] = 3e-8f;
+      std::vector<std::byte> expected;
       for (const Kernels* table : runnable_kernels()) {
-        std::vector<std::byte> page(bytes, std::byte{0x55}), expected = page;
-        table->store_kv(k.data(), v.data(), head_dim, 5, page.data(), type);
-        for (int64_t d = 0; d < head_dim; ++d) {
-          for (const auto& [at, x] : {std::pair{d * kPage + 5, k[size_t(d)]}, {(kPage + 5) * head_dim + d, v[size_t(d)]}}) {
-            const uint16_t half = f16_from_f32(x);
-            if (type == KvType::F16) std::memcpy(expected.data() + 2 * at, &half, 2);
-            else std::memcpy(expected.data() + 4 * at, &x, 4);
-          }
-        }
+        std::vector<std::byte> page(kv_head_bytes(head_dim, type), std::byte{0x55});
+        std::vector<float> scratch(static_cast<size_t>(head_dim));
+        auto plain = page;
+        table->store_kv(k.data(), v.data(), head_dim, 5, page.data(), type, scratch.data());
+        if (expected.empty()) expected = page;
         CHECK(page == expected);
+        if (type == KvType::Q8) continue;
+        store_plain(k.data(), head_dim, 5, kPage, type, plain.data());
+        store_plain(v.data(), head_dim, (kPage + 5) * head_dim, 1, type, plain.data());
+        CHECK(page == plain);
       }
     }
+  }
+}
+
+// Codes and scales of 8-bit pages, said once more: halves go to the even code, other slots stay as they are.
+void test_codes() {
+  const std::vector<float> k{127, 2.5f, 3.5f, -2.5f, 0, -127}, v{-254, 5, 7, 254, 1, 0};
+  for (const Kernels* table : runnable_kernels()) {
+    std::vector<std::byte> page(kv_head_bytes(6, KvType::Q8), std::byte{0x55});
+    std::vector<float> scratch(6), scales(2 * kPage);
+    table->store_kv(k.data(), v.data(), 6, 31, page.data(), KvType::Q8, scratch.data());
+    const auto* codes = reinterpret_cast<const int8_t*>(page.data());
+    std::memcpy(scales.data(), codes + 2 * kPage * 6, scales.size() * sizeof(float));
+    const std::vector<int8_t> wanted_k{127, 2, 4, -2, 0, -127}, wanted_v{-127, 2, 4, 127, 0, 0};
+    for (int64_t d = 0; d < 6; ++d) {
+      CHECK(codes[d * kPage + 31] == wanted_k[size_t(d)]);
+      CHECK(codes[d * kPage + 30] == 0x55);
+      CHECK(codes[(kPage + 31) * 6 + d] == wanted_v[size_t(d)]);
+    }
+    CHECK(scales[31] == 1 && scales[63] == 2);
+    const std::vector<float> one(16, 1), zero(16, 0);  // rotated: 16 in the first channel
+    page.assign(kv_head_bytes(16, KvType::Q8), std::byte{0x55});
+    scratch.resize(16);
+    table->store_kv(one.data(), zero.data(), 16, 0, page.data(), KvType::Q8, scratch.data());
+    codes = reinterpret_cast<const int8_t*>(page.data());
+    std::memcpy(scales.data(), codes + 2 * kPage * 16, scales.size() * sizeof(float));
+    CHECK(codes[0] == 127 && codes[kPage] == 0 && codes[15 * kPage] == 0);
+    CHECK(scales[0] == 1.0f / 127 && scales[kPage] == 0);
   }
 }
 
@@ -208,7 +304,7 @@ void test_store() {
 
 int main() {
   std::mt19937 random(5);
-  for (const KvType type : {KvType::F16, KvType::F32}) {
+  for (const KvType type : {KvType::F16, KvType::F32, KvType::Q8}) {
     for (const int64_t head_dim : {2, 6, 16, 20, 64, 80, 128}) {
       test_shape({1, 1, head_dim, 0, 0, type}, random);
       test_shape({16, 3, head_dim, 40, 0, type}, random);
@@ -223,9 +319,11 @@ int main() {
       test_shape({1 + int64_t(random() % 16), 1 + int64_t(random() % 9), 2 + 2 * int64_t(random() % 20),
                   int64_t(random() % 400), int64_t(random() % 3 * (random() % 200)), type},
                  random);
+    test_later_tokens_do_not_matter(type);
+    test_what_left_the_window_does_not_matter(type);
+    test_bad_values_are_not_hidden(type);
   }
-  test_later_tokens_do_not_matter();
-  test_what_left_the_window_does_not_matter();
   test_store();
+  test_codes();
   return report();
 }

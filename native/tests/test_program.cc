@@ -263,6 +263,7 @@ int main() {
     neighbours_change_nothing();
   }
   chunks_and_threads_change_nothing(KvType::F32);
+  chunks_and_threads_change_nothing(KvType::Q8);
   the_variant_chooses_the_frequencies();
   hidden_states_come_before_logits();
   bad_batches_are_refused();

@@ -60,7 +60,7 @@ def load(
         ref: ``smollm2:135m``, ``./model.gguf``, ``hf:ORG/REPO`` …
         context: positions for prompt and answer together; None is the model's own, at most 4,096.
         threads: None is the physical cores that this process may use.
-        kv: type of the KV cache: "f16", or "f32" for exactness.
+        kv: type of the KV cache: "f16", "q8" for half the memory, or "f32" for exactness.
         sequences: how many answers may be under way at once, each with a whole context.
         speculate: guess tokens to come and check several in one step, which changes no output:
             "ngram" guesses from the text itself, "off" does not.

@@ -97,6 +97,13 @@ def test_the_cache_grows_with_the_context(tiny: Path) -> None:
     assert footprint(tiny, [], kv="f32", context=CONTEXT)[0].kv == 2 * long.kv
 
 
+def test_the_cache_in_8_bits_is_half_a_cache_and_a_scale_for_each_vector(tiny: Path) -> None:
+    config = open_model(tiny).config
+    vectors = 2 * config.layers * config.kv_heads * CONTEXT
+    half = in_type(tiny, "Q8_0", context=CONTEXT).kv // 2
+    assert footprint(tiny, [], kv="q8", context=CONTEXT)[0].kv == half + 4 * vectors
+
+
 def test_a_folder_is_sized_as_the_file_that_it_becomes(wide: Path, tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     write_folder(wide, folder)
@@ -114,7 +121,7 @@ def test_a_folder_is_sized_as_the_file_that_it_becomes(wide: Path, tmp_path: Pat
         ({"types": ["Q4_9"]}, "no file type 'Q4_9'"),
         ({"context": CONTEXT + 1}, "made for 256"),
         ({"context": 0}, "context is 0"),
-        ({"kv": "q8"}, "kv is 'q8'"),
+        ({"kv": "q4"}, "kv is 'q4'"),
         ({"threads": -1}, "threads is -1"),
     ],
 )

@@ -64,7 +64,9 @@ def isa(request: pytest.FixtureRequest) -> Iterator[str]:
     sequences=st.integers(1, 5),
     threads=st.integers(1, 3),
     prefix_cache=st.booleans(),
-    model=st.sampled_from([(tiny.F32, "f32"), (tiny.F32, "f16"), (tiny.Q8_0, "f16")]),
+    model=st.sampled_from(
+        [(tiny.F32, "f32"), (tiny.F32, "f16"), (tiny.Q8_0, "f16"), (tiny.Q8_0, "q8")]
+    ),
 )
 @settings(
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]

@@ -56,12 +56,13 @@ def test_the_file_may_be_closed_once_it_is_built(tmp_path: Path) -> None:
     assert np.isfinite(logits).all()
 
 
-def test_memory_is_known_beforehand(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kv", ["f16", "q8", "f32"])
+def test_memory_is_known_beforehand(kv: str, tmp_path: Path) -> None:
     spec = open_model(write_random(tmp_path / "m.gguf"))
-    capacity = Capacity(tokens=8, sequences=2, rows=3, context=100, kv="f32", threads=2)
+    capacity = Capacity(tokens=8, sequences=2, rows=3, context=100, kv=kv, threads=2)
     promised = core_memory(spec, capacity)
     executor = build_executor(spec, threads=2)
-    needed = executor.requirements(8, 2, 3, kv_pages(executor.windows, capacity), "f32")
+    needed = executor.requirements(8, 2, 3, kv_pages(executor.windows, capacity), kv)
     assert vars(promised) == needed
 
 

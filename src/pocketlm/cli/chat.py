@@ -38,7 +38,7 @@ def chat(
         int | None, typer.Option(help="Tokens that a conversation may have.")
     ] = None,
     threads: Annotated[int | None, typer.Option(help="Default: the physical cores.")] = None,
-    kv: Annotated[Literal["f16", "f32"], typer.Option(help="Type of the KV cache.")] = "f16",
+    kv: Annotated[Literal["f16", "q8", "f32"], typer.Option(help="Type of the KV cache.")] = "f16",
     speculate: Annotated[
         str, typer.Option(help="Guess tokens from the text itself (ngram), or not (off).")
     ] = "ngram",

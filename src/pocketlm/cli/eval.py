@@ -33,7 +33,7 @@ def evaluate(
     ] = None,
     max_tokens: Annotated[int | None, typer.Option(help="Read no more of the text.")] = None,
     threads: Annotated[int | None, typer.Option(help="Default: the physical cores.")] = None,
-    kv: Annotated[Literal["f16", "f32"], typer.Option(help="Type of the KV cache.")] = "f16",
+    kv: Annotated[Literal["f16", "q8", "f32"], typer.Option(help="Type of the KV cache.")] = "f16",
     as_json: AsJson = False,
 ) -> None:
     """Measure perplexity, divergence from a reference, accuracy on questions."""

@@ -26,7 +26,7 @@ def footprint(
     context: Annotated[
         int | None, typer.Option(help="Tokens in memory; default: the model's, at most 4,096.")
     ] = None,
-    kv: Annotated[Literal["f16", "f32"], typer.Option(help="Type of the KV cache.")] = "f16",
+    kv: Annotated[Literal["f16", "q8", "f32"], typer.Option(help="Type of the KV cache.")] = "f16",
     threads: Annotated[int | None, typer.Option(help="Default: the physical cores.")] = None,
     measure: Annotated[
         bool, typer.Option("--measure", help="Also run the files that are here, and measure.")

@@ -21,7 +21,7 @@ from pocketlm.models.memory import Capacity, core_memory, kv_pages, tokenizer_me
 from pocketlm.models.spec import ModelSpec
 from pocketlm.progress import ProgressCallback, silent
 
-KvType = Literal["f16", "f32"]
+KvType = Literal["f16", "q8", "f32"]
 
 DEFAULT_CONTEXT = 4096
 _MOST_SEQUENCES = 1024
@@ -37,7 +37,7 @@ class EngineOptions:
     Attributes:
         context: positions of a sequence; None is the model's own, but at most 4,096.
         threads: None is the physical cores that this process may use.
-        kv: type of the KV cache, "f16" or "f32".
+        kv: type of the KV cache: "f16", "q8" (8 bits: half the memory, nearly exact) or "f32".
         sequences: how many may run at once, each with a whole context.
         step_tokens: new tokens computed in one step; smaller ones answer sooner while a long prompt
             is read, larger ones read it faster.

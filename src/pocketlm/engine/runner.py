@@ -75,7 +75,7 @@ class Runner(Protocol):
 
 @dataclass(frozen=True)
 class RunnerLimits:
-    """What a native runner allocates for; see ``Runner``. ``kv`` is "f16" or "f32"."""
+    """What a native runner allocates for; see ``Runner``. ``kv`` is "f16", "q8" or "f32"."""
 
     max_tokens: int
     max_sequences: int

@@ -33,7 +33,7 @@ class Capacity:
     Attributes:
         tokens, sequences, rows: new tokens, sequences and rows of logits in a step.
         context: positions that each sequence may have.
-        kv: type of the KV cache, "f16" or "f32".
+        kv: type of the KV cache, "f16", "q8" or "f32".
         threads: that compute; each has a scratch buffer.
     """
 
