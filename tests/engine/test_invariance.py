@@ -1,5 +1,6 @@
 """Contract 2 of the design on the native core: the bits of a token's logits do not depend on what
-else is in the batch, how the prompt was cut, threads, the prefix cache or preemption."""
+else is in the batch, how the prompt was cut, threads, the prefix cache, preemption or guessed
+tokens."""
 
 from __future__ import annotations
 
@@ -13,10 +14,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pocketlm import _native
+from pocketlm.engine.request import Request
 from pocketlm.engine.sampling import SamplingParams
 from pocketlm.engine.score import embed, score
 
 from . import tiny
+from .speculation.guessing import Guessing, knowing_guess
 
 
 def prompt_of(seed: int, length: int) -> list[int]:
@@ -64,6 +67,7 @@ def isa(request: pytest.FixtureRequest) -> Iterator[str]:
     sequences=st.integers(1, 5),
     threads=st.integers(1, 3),
     prefix_cache=st.booleans(),
+    wrong=st.sampled_from([None, 0.0, 0.3, 1.0]),
     model=st.sampled_from(
         [(tiny.F32, "f32"), (tiny.F32, "f16"), (tiny.Q8_0, "f16"), (tiny.Q8_0, "q8")]
     ),
@@ -78,10 +82,14 @@ def test_logits_are_bit_equal_in_any_company(
     sequences: int,
     threads: int,
     prefix_cache: bool,
+    wrong: float | None,
     model: tuple[int, str],
     isa: str,
 ) -> None:
+    """``wrong``: how likely a guessed token is spoilt; None is no guesses."""
     block_type, kv = model
+    whole: dict[Request, list[int]] = {}
+    guess = knowing_guess(lambda r: whole[r], wrong=wrong or 0, vocab=tiny.VOCAB)
     engine = tiny.engine(
         threads=threads,
         block_type=block_type,
@@ -90,6 +98,7 @@ def test_logits_are_bit_equal_in_any_company(
         sequences=sequences,
         pages=tiny.CONTEXT // 32 + spare_pages,
         prefix_cache=prefix_cache,
+        speculator=None if wrong is None else Guessing(guess),
     )
     ids = {}
     step = 0
@@ -97,7 +106,11 @@ def test_logits_are_bit_equal_in_any_company(
         for i, (seed, length, count, arrives) in enumerate(requests):
             if arrives == step:
                 params = SamplingParams(temperature=0, max_tokens=count)
-                ids[i] = engine.add(prompt_of(seed, length), params).id
+                request = engine.add(prompt_of(seed, length), params)
+                ids[i] = request.id
+                rows = alone(seed, length, count, block_type, kv, isa)
+                drawn = [int(np.frombuffer(row, np.float32).argmax()) for row in rows]
+                whole[request] = request.tokens + drawn
         engine.step()
         step += 1
     for i, (seed, length, count, _) in enumerate(requests):

@@ -9,6 +9,7 @@ from pocketlm import _native
 from pocketlm.engine.engine import Engine, EngineConfig, Output
 from pocketlm.engine.request import Request
 from pocketlm.engine.runner import Floats, NativeRunner, RunnerLimits
+from pocketlm.engine.speculation.speculator import Speculator
 from pocketlm.models.config import ModelConfig
 from pocketlm.models.families import llama
 from pocketlm.models.program import lower
@@ -88,8 +89,10 @@ def executor(*, threads: int = 1, block_type: int = F32, seed: int = 0) -> _nati
 class RecordingEngine(Engine):
     """Keeps the logits that every token was drawn from."""
 
-    def __init__(self, runner: NativeRunner, config: EngineConfig) -> None:
-        super().__init__(runner, config)
+    def __init__(
+        self, runner: NativeRunner, config: EngineConfig, speculator: Speculator | None = None
+    ) -> None:
+        super().__init__(runner, config, speculator)
         self.drawn: dict[int, list[bytes]] = {}
 
     def _draw(self, request: Request, logits: Floats) -> Output:
@@ -107,10 +110,13 @@ def engine(
     pages: int = 40,
     windowed_pages: int | None = None,
     prefix_cache: bool = True,
+    speculator: Speculator | None = None,
 ) -> RecordingEngine:
     groups = [pages, windowed_pages or pages]
     limits = RunnerLimits(max_tokens, sequences, max(sequences, 16), groups, kv)
     runner = NativeRunner(executor(threads=threads, block_type=block_type), limits, vocab=VOCAB)
     return RecordingEngine(
-        runner, EngineConfig(context=CONTEXT, rope_switch=SWITCH, prefix_cache=prefix_cache)
+        runner,
+        EngineConfig(context=CONTEXT, rope_switch=SWITCH, prefix_cache=prefix_cache),
+        speculator,
     )

@@ -48,7 +48,12 @@ def random_guess(seed: int, vocab: int, most: int = 6) -> Guess:
 
 
 def knowing_guess(
-    whole: Callable[[Request], list[int]], seed: int = 0, wrong: float = 0, most: int = 6
+    whole: Callable[[Request], list[int]],
+    seed: int = 0,
+    wrong: float = 0,
+    *,
+    most: int = 6,
+    vocab: int = 32,
 ) -> Guess:
     """What the request will draw, as ``whole`` knows; each token is spoilt with probability
     ``wrong``."""
@@ -56,6 +61,6 @@ def knowing_guess(
 
     def guess(request: Request, room: int) -> list[int]:
         coming = whole(request)[len(request.tokens) :][: max(0, min(room, most))]
-        return [t if rng.random() >= wrong else (t + 1) % 32 for t in coming]
+        return [t if rng.random() >= wrong else (t + 1) % vocab for t in coming]
 
     return guess
