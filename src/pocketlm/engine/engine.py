@@ -21,10 +21,10 @@ from pocketlm._native import Sampler
 from pocketlm.engine.cache import KVCache
 from pocketlm.engine.context import Overflow, fit
 from pocketlm.engine.request import Decoder, FinishReason, Request, Status, TokenLogprobs
-from pocketlm.engine.runner import Floats, Runner, StepBatch
+from pocketlm.engine.runner import Floats, Ints, Runner, StepBatch
 from pocketlm.engine.sampling import SamplingParams
 from pocketlm.engine.scheduler import Scheduler, Share
-from pocketlm.engine.speculation.speculator import Room, Speculator
+from pocketlm.engine.speculation.speculator import Speculator
 from pocketlm.errors import CapacityError, RequestError
 
 
@@ -180,11 +180,14 @@ class Engine:
 
     def _drafts(self, shares: Sequence[Share]) -> Mapping[Request, Sequence[int]]:
         """Guessed tokens, within what the step has left over; none beside a prompt."""
-        if self._speculator is None or any(share.request.missing > 1 for share in shares):
+        if self._speculator is None:
             return {}
+        requests = [share.request for share in shares]
+        for request in requests:
+            if request.missing > 1:
+                return {}
         spare = min(self.runner.max_rows, self.scheduler.step_tokens) - len(shares)
-        rooms = [Room(s.request, self._draft_limit(s.request)) for s in shares]
-        drafts = self._speculator.drafts(rooms, spare)
+        drafts = self._speculator.drafts(requests, self._draft_limit, spare)
         return {
             request: draft[: self.scheduler.stretch(request, 1 + len(draft)) - 1]
             for request, draft in drafts.items()
@@ -203,28 +206,32 @@ class Engine:
         """The batch, and the requests whose logits it asks for, in order of its rows: one row, and
         one for each guess.
         """
-        count = len(shares)
-        lengths = np.empty(count, np.int32)
-        starts = np.empty(count, np.int32)
-        variants = np.empty(count, np.int32)
-        width = max(s.request.table.count for s in shares)
-        tables = np.zeros((len(self.cache.pools), count, width), np.int32)
+        # Python is out of the caches after every step, so this keeps to few calls of numpy.
+        lengths: list[int] = []
+        starts: list[int] = []
+        variants: list[int] = []
         tokens: list[int] = []
         rows: list[int] = []
         drawing: list[Request] = []
-        for i, share in enumerate(shares):
+        for share in shares:
             request, draft = share.request, drafts.get(share.request, ())
             start, end = request.computed, request.computed + share.count
-            lengths[i], starts[i], variants[i] = share.count + len(draft), start, request.variant
-            used = request.table.count
-            tables[:, i, :used] = request.table.rows[:, :used]
+            lengths.append(share.count + len(draft))
+            starts.append(start)
+            variants.append(request.variant)
             tokens += request.tokens[start:end]
             if end == len(request.tokens):
                 rows += range(len(tokens) - 1, len(tokens) + len(draft))
                 drawing.append(request)
             tokens += draft
+        facts = np.array((lengths, starts, variants), np.int32)
         batch = StepBatch(
-            np.array(tokens, np.int32), lengths, starts, tables, variants, np.array(rows, np.int32)
+            np.array(tokens, np.int32),
+            facts[0],
+            facts[1],
+            _tables(shares),
+            facts[2],
+            np.array(rows, np.int32),
         )
         return batch, drawing
 
@@ -338,3 +345,14 @@ class Engine:
         )
         sampler.observe(np.asarray(prompt, np.int32), False)
         return sampler
+
+
+def _tables(shares: Sequence[Share]) -> Ints:
+    """The block tables of a batch."""
+    if len(shares) == 1:
+        return shares[0].request.table.rows[:, None]
+    tables = [share.request.table for share in shares]
+    found = np.zeros((len(tables[0].rows), len(tables), max(t.count for t in tables)), np.int32)
+    for i, table in enumerate(tables):
+        found[:, i, : table.count] = table.rows[:, : table.count]
+    return found

@@ -25,6 +25,7 @@ class SharedEngine:
         self._engine = engine
         self._turn = threading.Condition()
         self._taken = False  # somebody is inside the engine
+        self._waiting = 0  # threads that wait for a turn or an output
         self._wanting = 0  # threads that wait for something else than a step; they go first
         self._inboxes: dict[int, deque[Output]] = {}
 
@@ -35,7 +36,7 @@ class SharedEngine:
             self._wanting += 1
             try:
                 while self._taken:
-                    self._turn.wait()
+                    self._wait()
             finally:
                 self._wanting -= 1
             self._taken = True
@@ -98,7 +99,7 @@ class SharedEngine:
         """Takes a step, or waits until another thread has taken one."""
         with self._turn:
             if self._taken or self._wanting:
-                self._turn.wait()
+                self._wait()
             if inbox or self._taken or self._wanting:
                 return
             self._taken = True
@@ -119,4 +120,12 @@ class SharedEngine:
     def _leave(self) -> None:
         with self._turn:
             self._taken = False
-            self._turn.notify_all()
+            if self._waiting:
+                self._turn.notify_all()
+
+    def _wait(self) -> None:
+        self._waiting += 1
+        try:
+            self._turn.wait()
+        finally:
+            self._waiting -= 1

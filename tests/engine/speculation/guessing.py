@@ -21,12 +21,14 @@ class Guessing(Speculator):
         self._guess = guess
         self.made = self.right = 0
 
-    def drafts(self, rooms: Sequence[Room], spare: int) -> Mapping[Request, list[int]]:
+    def drafts(
+        self, requests: Sequence[Request], room: Room, spare: int
+    ) -> Mapping[Request, list[int]]:
         drafts = {}
-        for room in rooms:
-            draft = self._guess(room.request, min(room.tokens, spare))
+        for request in requests:
+            draft = self._guess(request, min(room(request), spare))
             if draft:
-                drafts[room.request] = draft
+                drafts[request] = draft
                 spare -= len(draft)
         return drafts
 

@@ -13,7 +13,7 @@ from pocketlm.engine.request import Request
 from pocketlm.engine.sampling import SamplingParams
 from pocketlm.engine.speculation.acceptance import Acceptance
 from pocketlm.engine.speculation.costs import StepCosts
-from pocketlm.engine.speculation.speculator import MOST_TOKENS, Room, Speculator
+from pocketlm.engine.speculation.speculator import MOST_TOKENS, Speculator
 
 
 class Always:
@@ -65,7 +65,7 @@ def play(
     running = [request(i) for i in range(requests)]
     seconds = tokens = 0.0
     for _ in range(steps):
-        drafts = speculator.drafts([Room(r, 20) for r in running], 128)
+        drafts = speculator.drafts(running, lambda _: 20, 128)
         accepted = dict.fromkeys(running, 0)
         for r, draft in drafts.items():
             while accepted[r] < len(draft) and right():
@@ -111,16 +111,16 @@ def test_the_likeliest_guesses_share_the_room() -> None:
     speculator = Speculator(Always())
     one, two = request(1), request(2)
     nothing = dict.fromkeys((one, two), 0)
-    assert speculator.drafts([Room(one, 5), Room(two, 5)], 4) == {}  # nothing is measured yet
+    assert speculator.drafts([one, two], lambda _: 5, 4) == {}  # nothing is measured yet
     speculator.decoded(1e-3, {}, nothing)
-    drafts = speculator.drafts([Room(one, 5), Room(two, 0)], 128)
+    drafts = speculator.drafts([one, two], {one: 5, two: 0}.__getitem__, 128)
     assert set(drafts) == {one}
     assert 0 < len(drafts[one]) <= 5
-    drafts = speculator.drafts([Room(one, 99), Room(two, 99)], 3)
+    drafts = speculator.drafts([one, two], lambda _: 99, 3)
     assert sum(len(d) for d in drafts.values()) <= 3
-    drafts = speculator.drafts([Room(one, 99), Room(two, 99)], 128)
+    drafts = speculator.drafts([one, two], lambda _: 99, 128)
     assert all(len(d) <= MOST_TOKENS for d in drafts.values())
-    assert speculator.drafts([Room(one, 9)], 0) == {}
+    assert speculator.drafts([one], lambda _: 9, 0) == {}
 
 
 def test_a_longer_match_is_believed_sooner_and_counts_decide_later() -> None:

@@ -11,8 +11,7 @@ is guessed until it has sunk below that again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter
 
 from pocketlm.engine.request import Request
@@ -21,15 +20,12 @@ from pocketlm.engine.speculation.costs import StepCosts
 from pocketlm.engine.speculation.proposer import Proposer
 
 MOST_TOKENS = 15  # guessed for one request in one step
-_MOST_LOST = 0.015
+_LEAST_CHANCE = 0.03
+_MOST_LOST = 0.01
 
 
-@dataclass(frozen=True, slots=True)
-class Room:
-    """A request of the step, and how many guessed tokens it may get."""
-
-    request: Request
-    tokens: int
+Room = Callable[[Request], int]
+"""How many guessed tokens a request may get in this step; 0 or less is none."""
 
 
 class Speculator:
@@ -44,11 +40,14 @@ class Speculator:
         self._counts: dict[Request, dict[int, Acceptance]] = {}
         self._class: dict[Request, int] = {}  # of the guesses in this step
 
-    def drafts(self, rooms: Sequence[Room], spare: int) -> Mapping[Request, list[int]]:
+    def drafts(
+        self, requests: Sequence[Request], room: Room, spare: int
+    ) -> Mapping[Request, list[int]]:
         """The guesses for a step of these requests, at most ``spare`` tokens."""
         if not self._costs or spare <= 0 or self._lost > _MOST_LOST * self._spent:
             return {}
-        wanted = self._wanted(rooms, spare)
+        chances = self._chances(requests, room)
+        wanted = self._wanted(chances[:spare], len(requests)) if chances else None
         if not wanted:
             return {}
         started = perf_counter()
@@ -59,28 +58,39 @@ class Speculator:
         self._proposing += (seconds / max(tokens, 1) - self._proposing) / 4
         return {request: draft for request, draft in proposed.items() if draft}
 
-    def _wanted(self, rooms: Sequence[Room], spare: int) -> dict[Request, int]:
-        """How many tokens to ask the proposer for: the best prefix of the likeliest ones."""
+    def _chances(self, requests: Sequence[Request], room: Room) -> list[tuple[float, Request]]:
+        """How likely each guess that could be made is right with all before it; likely ones first.
+
+        So a request's first guess stands before its second one.
+        """
         chances: list[tuple[float, Request]] = []
-        for room in rooms:
-            confidence = self._proposer.confidence(room.request)
+        for request in requests:
+            confidence = self._proposer.confidence(request)
             if confidence is None:
                 continue
-            counts = self._counts.setdefault(room.request, {})
+            self._class[request] = confidence
+            counts = self._counts.setdefault(request, {})
             acceptance = counts.get(confidence)
             if acceptance is None:
                 acceptance = counts[confidence] = Acceptance(confidence)
             acceptance.fade()
-            self._class[room.request] = confidence
             rate, chance = acceptance.rate, 1.0
-            for _ in range(min(room.tokens, MOST_TOKENS)):
+            for _ in range(min(room(request), MOST_TOKENS)):
                 chance *= rate
-                chances.append((chance, room.request))
-        chances.sort(key=lambda each: -each[0])  # stable: a request's own stay in order
-        sequences = len(rooms)
+                if chance < _LEAST_CHANCE:
+                    break
+                chances.append((chance, request))
+        if len(requests) > 1:
+            chances.sort(key=lambda each: -each[0])  # stable
+        return chances
+
+    def _wanted(
+        self, chances: Sequence[tuple[float, Request]], sequences: int
+    ) -> dict[Request, int]:
+        """As many of the first guesses as make the most tokens in a second, for each request."""
         best, taken = sequences / self._costs[sequences], 0
         expected = float(sequences)
-        for count, (chance, _) in enumerate(chances[:spare], 1):
+        for count, (chance, _) in enumerate(chances, 1):
             expected += chance
             speed = expected / (self._costs[sequences + count] + count * self._proposing)
             if speed > best:
