@@ -1,4 +1,5 @@
 // pocketlm._native: the core as Python sees it. Every call that takes time releases the GIL.
+#include "base/probe.h"
 #include "bind/bind.h"
 
 #ifdef __linux__
@@ -54,6 +55,8 @@ NB_MODULE(_native, m) {
   m.def("select_isa", &select_kernels, nb::arg("name"), "Switches the instruction set in use.");
   m.def("return_freed_memory", &return_freed_memory, nb::call_guard<nb::gil_scoped_release>(),
         "Gives memory that was freed back to the system where the C library keeps it.");
+  m.def("read_bandwidth", &read_bandwidth, nb::arg("threads"), nb::arg("bytes"), nb::arg("passes"),
+        nb::call_guard<nb::gil_scoped_release>(), "Bytes per second that the threads read from memory.");
   bind_formats(m);
   bind_program(m);
   bind_quantize(m);

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
         UnsupportedError,
     )
     from pocketlm.evaluate.evaluation import Evaluation, evaluate
+    from pocketlm.evaluate.speed.bench import bench
+    from pocketlm.evaluate.speed.results import Speed
     from pocketlm.quantize.quantization import Quantized, quantize
 
 __version__ = "0.1.0"
@@ -54,10 +56,12 @@ __all__ = [
     "RequestError",
     "SamplingOptions",
     "SourceError",
+    "Speed",
     "Stats",
     "TokenLogprobs",
     "UnsupportedError",
     "__version__",
+    "bench",
     "convert",
     "evaluate",
     "footprint",
@@ -76,8 +80,10 @@ _HOMES = {
     "Quantized": "pocketlm.quantize.quantization",
     "Model": "pocketlm.api",
     "SamplingOptions": "pocketlm.engine.sampling",
+    "Speed": "pocketlm.evaluate.speed.results",
     "Stats": "pocketlm.engine.answer",
     "TokenLogprobs": "pocketlm.engine.request",
+    "bench": "pocketlm.evaluate.speed.bench",
     "footprint": "pocketlm.advise.footprint",
     "load": "pocketlm.api",
 }

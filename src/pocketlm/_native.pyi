@@ -13,6 +13,12 @@ def select_isa(name: str) -> None: ...
 def return_freed_memory() -> None:
     """Gives memory that was freed back to the system where the C library keeps it."""
 
+def read_bandwidth(threads: int, bytes: int, passes: int) -> float:
+    """Bytes per second that ``threads`` read together from a buffer of ``bytes``: the best pass.
+
+    CapacityError where there is no room for the buffer, ValueError for values out of range.
+    """
+
 def dequantize(type: int, data: NDArray[np.uint8], count: int) -> NDArray[np.float32]:
     """``count`` weights of a GGUF block type; ModelFileError when ``data`` is too short."""
 

@@ -39,6 +39,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "convert": ("pocketlm.cli.convert", "convert"),
     "quantize": ("pocketlm.cli.quantize", "quantize"),
     "eval": ("pocketlm.cli.eval", "evaluate"),
+    "bench": ("pocketlm.cli.bench", "bench"),
 }
 _SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
 

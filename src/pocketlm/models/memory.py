@@ -1,6 +1,6 @@
 """How much memory a model will take, before any of it is taken.
 
-Two sums, for the decision whether to load a model and for advice:
+Sums, for the decision whether to load a model and for advice:
 
 * ``core_memory``: packed weights, KV cache and workspace. They are the executor's own sum, over the
   program with weights that have a shape but no data, so what is promised is what it takes; also
@@ -9,6 +9,7 @@ Two sums, for the decision whether to load a model and for advice:
   is a model of other people's allocations, whose constants are measured (Linux x86-64, CPython
   3.11, tokenizers 0.23) over vocabularies of 32,000 to 262,144 tokens of both kinds; it
   reproduces what stays resident within 5 MiB.
+* ``decode_reads``: what of it one decoded token reads, which bounds the speed of decoding.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import numpy as np
 from pocketlm import _native
 from pocketlm.errors import ModelFileError
 from pocketlm.gguf import BlockType
-from pocketlm.models.program import Floats, lower
+from pocketlm.models.program import Attention, Floats, Linear, lower
 from pocketlm.models.spec import ModelSpec
 
 
@@ -52,6 +53,14 @@ class CoreMemory:
     weights: int
     kv: int
     workspace: int
+
+
+@dataclass(frozen=True)
+class DecodeReads:
+    """Bytes of packed weights and of the KV cache that are read to decode one token."""
+
+    weights: int
+    kv: int
 
 
 @dataclass(frozen=True)
@@ -104,6 +113,24 @@ def pages_held(window: int, positions: int, new: int, page: int) -> int:
     """
     whole = -(-positions // page)
     return min(whole, (window + new - 3) // page + 2) if window else whole
+
+
+def decode_reads(spec: ModelSpec, positions: int, kv: str = "f16") -> DecodeReads:
+    """What the token at position ``positions`` of a sequence reads: all matrices but the rows of
+    the embedding that it is not, and the keys and values before it, of a sliding window its last.
+    """
+    planned, shapes = _Planned(spec, {}), spec.program.shapes()
+    ops = spec.program.ops
+    matrices = {part.weight for op in ops if isinstance(op, Linear) for part in op.parts}
+    weights = sum(planned.matrix(name).nbytes for name in matrices if len(shapes[name]) == 2)
+    page = _native.PAGE_POSITIONS
+    capacity = Capacity(tokens=1, sequences=1, rows=1, context=page, kv=kv)  # one of each layer
+    per_position = core_memory(spec, capacity).kv / page
+    layers = [op for op in ops if isinstance(op, Attention)]
+    widths = [op.kv_heads * op.head_dim for op in layers]
+    seen = [min(positions, op.window or positions) for op in layers]
+    share = sum(w * s for w, s in zip(widths, seen, strict=True)) / max(1, sum(widths))
+    return DecodeReads(weights, round(per_position * share))
 
 
 def tokenizer_memory(spec: ModelSpec) -> TokenizerMemory:
