@@ -15,13 +15,13 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-from llamacpp import LlamaCpp
 from numpy.typing import NDArray
 from reference import Reference
 
 import pocketlm
 from pocketlm import _native
 from pocketlm.backends import NativeBackend
+from pocketlm.backends.llamacpp import LlamaCpp
 from pocketlm.evaluate.divergence import DivergenceMeter
 
 Logits = NDArray[np.float32]
@@ -35,7 +35,7 @@ class Peer:
 
     def logits(self, tokens: NDArray[np.int32]) -> Logits:
         self._engine.clear()
-        self._engine.decode(tokens.tolist(), 0, all_logits=True)
+        self._engine.decode(tokens, 0, all_logits=True)
         return np.stack([self._engine.logits(i) for i in range(len(tokens))])
 
 

@@ -81,7 +81,9 @@ def _run(command: list[str], prompt: str) -> tuple[float, float, str]:
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
-        assert process.stdin and process.stdout and process.stderr
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
         process.stdin.write(prompt)
         process.stdin.close()
         process.stdout.read(1)

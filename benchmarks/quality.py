@@ -22,11 +22,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import xllamacpp.xllamacpp as extension
 from numpy.typing import NDArray
 
 import pocketlm
 from pocketlm.backends import NativeBackend
+from pocketlm.backends.llamacpp import library_path
 from pocketlm.convert.stream import open_stream
 from pocketlm.evaluate import windows
 from pocketlm.evaluate.divergence import Divergence, DivergenceMeter
@@ -47,7 +47,7 @@ OURS = ("nearest", "search", "calibrated", "distilled")
 
 def llama_encoder(importance: Importance | None) -> Encode:
     """llama.cpp's own rounding of one tensor."""
-    library = ctypes.CDLL(extension.__file__)
+    library = ctypes.CDLL(str(library_path()))
     rounding = library.ggml_quantize_chunk
     rounding.restype = ctypes.c_size_t
     rounding.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p] + [ctypes.c_int64] * 3

@@ -178,8 +178,12 @@ def test_python_runs(
     def footprint_tiny(ref: str, *arguments: Any, **options: Any) -> Any:
         return footprint(path, *arguments, **options | {"threads": 1})
 
+    def bench_tiny(ref: str, **options: Any) -> Any:
+        return bench(path, **options | {"threads": 1})
+
     evaluate, quantize = pocketlm.evaluate, pocketlm.quantize
-    footprint = pocketlm.footprint
+    bench, footprint = pocketlm.bench, pocketlm.footprint
+    monkeypatch.setattr(pocketlm, "bench", bench_tiny)
     monkeypatch.setattr(pocketlm, "footprint", footprint_tiny)
     monkeypatch.setattr(pocketlm, "load", load_tiny)
     monkeypatch.setattr(pocketlm, "evaluate", evaluate_tiny)

@@ -12,11 +12,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pocketlm import _native
 from pocketlm.errors import ModelFileError
 from pocketlm.gguf import BlockType, write_gguf
 from pocketlm.models import open_model
 from pocketlm.models.build import build_executor
-from pocketlm.models.memory import Capacity, core_memory, kv_pages, pages_held, tokenizer_memory
+from pocketlm.models.memory import (
+    Capacity,
+    core_memory,
+    decode_reads,
+    kv_pages,
+    pages_held,
+    tokenizer_memory,
+)
+from pocketlm.models.program import Attention
 from pocketlm.text.vocabulary import byte_alphabet
 
 from .test_build import write_random
@@ -149,3 +158,24 @@ def test_pages_for_many_sequences_are_enough_for_any_step(window: int) -> None:
                 last = tokens - (sequences - 1) * each
                 new = [each] * (sequences - 1) + [last]
                 assert sum(pages_held(window, 100_000, n, 32) for n in new) <= pages
+
+
+def test_what_a_decoded_token_reads(tmp_path: Path) -> None:
+    """Every matrix once, and the keys and values that each layer still sees."""
+    spec = open_model(write_random(tmp_path / "m.gguf"))
+    shapes = spec.program.shapes()
+    assert "output.weight" not in shapes  # the embedding is, whole, the output matrix
+    read = [shape for shape in shapes.values() if len(shape) == 2]
+    weights = sum(_native.Weight.plan(0, rows, cols).nbytes for rows, cols in read)
+    ops = list(spec.program.ops)
+    layers = [i for i, op in enumerate(ops) if isinstance(op, Attention)]
+    for i, window in zip(layers, (16, 0), strict=True):
+        ops[i] = replace(ops[i], window=window)
+    spec = replace(spec, program=replace(spec.program, ops=tuple(ops)))
+    for positions, seen in ((10, 10 + 10), (1000, 16 + 1000)):
+        found = decode_reads(spec, positions, "f32")
+        assert found.weights == weights
+        head = ops[layers[0]].kv_heads * ops[layers[0]].head_dim
+        assert found.kv == 2 * 4 * head * seen
+        assert decode_reads(spec, positions).kv == found.kv // 2
+    spec.close()

@@ -122,18 +122,17 @@ def test_converted_models_compute_what_transformers_computes(name: str, tmp_path
     tiny, model = write_tiny(folder, name, MODELS[name])
     path = to_gguf(folder, tmp_path / "model.gguf")
     bound = LLAMACPP_GEMMA if "gemma" in name else LLAMACPP
-    with LlamaCpp(path) as llamacpp:
-        for length in tiny.lengths:
-            tokens = random_tokens(length)
-            expected = logits_of(model, tokens)
-            found = native_logits(path, tokens)
-            assert np.abs(found - expected).max() <= OURS
-            np.testing.assert_allclose(found, native_logits(folder, tokens), rtol=0, atol=1e-5)
-            # llama.cpp takes longrope's set by the size of the cache, in steps of 256
-            context = 256 if length <= 256 else 512
-            theirs = llamacpp.logits(tokens, context=context)
-            seen = slice(0, IN_WINDOW.get(name, length))
-            assert np.abs(theirs - expected)[seen].max() <= bound
+    for length in tiny.lengths:
+        tokens = random_tokens(length)
+        expected = logits_of(model, tokens)
+        found = native_logits(path, tokens)
+        assert np.abs(found - expected).max() <= OURS
+        np.testing.assert_allclose(found, native_logits(folder, tokens), rtol=0, atol=1e-5)
+        # llama.cpp takes longrope's set by the size of the cache, in steps of 256
+        with LlamaCpp(path, context=256 if length <= 256 else 512) as llamacpp:
+            theirs = llamacpp.all_logits(tokens)
+        seen = slice(0, IN_WINDOW.get(name, length))
+        assert np.abs(theirs - expected)[seen].max() <= bound
 
 
 @pytest.mark.parametrize("name", ["gemma3-width-96", "qwen2", "phi3-window"])

@@ -75,9 +75,7 @@ def test_perplexity_as_llama_perplexity(tiny: tuple[Path, Any, Any]) -> None:
     expected = llama_perplexity(lambda w: logits_of(model, w), ids, CONTEXT, bos)
     assert found.perplexity == pytest.approx(expected, rel=1e-4)
     with LlamaCpp(path) as llamacpp:
-        theirs = llama_perplexity(
-            lambda w: llamacpp.logits(w, context=256), llamacpp.tokenize(TEXT), CONTEXT, bos
-        )
+        theirs = llama_perplexity(llamacpp.all_logits, llamacpp.tokenize(TEXT), CONTEXT, bos)
     assert found.perplexity == pytest.approx(theirs, rel=1e-3)
 
 
@@ -175,7 +173,7 @@ def test_perplexity_of_a_real_file_agrees_with_llamacpp(
     with LlamaCpp(path) as llamacpp:
         assert llamacpp.tokenize(text) == ids
         cut = ids[: 4 * 128]
-        theirs = llama_perplexity(lambda w: llamacpp.logits(w, context=256), cut, 128, None)
+        theirs = llama_perplexity(llamacpp.all_logits, cut, 128, None)
     ours = pocketlm.evaluate(path, text=text, context=128, threads=2, max_tokens=4 * 128).perplexity
     assert ours is not None
     assert ours.standard_error is not None

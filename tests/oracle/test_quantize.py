@@ -48,7 +48,7 @@ def test_llama_cpp_runs_what_is_written(original: Path, tmp_path: Path, type: st
     pocketlm.quantize(original, out, type, threads=1)
     [tokens] = random_tokens(1, LENGTH)
     with LlamaCpp(out) as llama:
-        theirs = llama.logits(tokens, context=64)
+        theirs = llama.all_logits(tokens)
     spec = open_model(out)
     ours = run_native(spec, tokens)
     spec.close()

@@ -37,8 +37,14 @@ def draw(speed: Speed, format: Format) -> bytes:
         figure = Figure(figsize=size, layout="constrained")
         for number, model in enumerate(speed.models):
             _panel(figure.add_subplot(len(speed.models), 1, number + 1), model, list(speed.engines))
-        handles, labels = figure.axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False)
+        shown = {
+            label: handle
+            for axes in figure.axes
+            for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+        }
+        figure.legend(
+            shown.values(), shown.keys(), loc="outside upper center", ncols=3, frameon=False
+        )
         out = io.BytesIO()
         metadata: dict[str, Any] = {"Date": None} if format == "svg" else {"Software": None}
         figure.savefig(out, format=format, dpi=150, metadata=metadata)
@@ -62,7 +68,7 @@ def _panel(axes: Axes, model: ModelSpeed, engines: list[str]) -> None:
                 ],
                 color=_COLOURS.get(engine),
                 error_kw={"elinewidth": 0.8},
-                label=title(engine) if place == 0 else None,
+                label=title(engine),
             )
             axes.bar_label(bar, [_number(samples.median, row.unit)], fontsize=6.5, padding=2)
     axes.axhline(1, color="#888888", linewidth=0.6, zorder=0)

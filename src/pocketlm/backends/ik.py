@@ -1,8 +1,8 @@
 """ik_llama.cpp, in the library of the ``ik-llama-cpp-python`` package, for side-by-side runs.
 
 Its best settings on a CPU are on: weights repacked at run time (which excludes memory mapping),
-flash attention, fused up and gate products, the graph of a step used again. Its flash attention knows
-one sequence only: with several it reads others' masks, and fails or aborts; there it is off.
+flash attention, fused up and gate products, the graph of a step used again. Its flash attention is
+for one sequence only: with several it gives other logits or aborts, so there it is off.
 """
 
 from __future__ import annotations
@@ -58,11 +58,12 @@ class IkLlamaCpp(LlamaApi):
             require(self.name, {name: getattr(struct, name) for name in wanted}, wanted)
         model.repack_tensors, model.use_mmap = repack, not repack
         self._load(path, library, model)
-        params.n_ctx, params.n_seq_max = sequences * context, sequences
+        positions = sequences * context
+        params.n_ctx, params.n_seq_max = positions, sequences
         params.n_threads = params.n_threads_batch = threads
         params.flash_attn = sequences == 1
         params.type_k = params.type_v = GGML_TYPES[kv]
-        self._open(path, params, sequences=sequences, threads=threads)
+        self._open(path, params, sequences=sequences, positions=positions, threads=threads)
 
     def clear(self) -> None:
         self._c.llama_kv_cache_clear(self._context)

@@ -118,7 +118,9 @@ class LlamaApi(ABC):
         if not self._model:
             raise UnsupportedError(f"{self.name} cannot load it: {self.log.reason()}", path=path)
 
-    def _open(self, path: Path, params: Any, *, sequences: int, threads: int) -> None:
+    def _open(
+        self, path: Path, params: Any, *, sequences: int, positions: int, threads: int
+    ) -> None:
         c = self._c
         self._context = c.llama_init_from_model(self._model, params)
         if not self._context:
@@ -127,6 +129,7 @@ class LlamaApi(ABC):
         c.llama_set_n_threads(self._context, threads, threads)
         self.vocabulary = c.llama_vocab_n_tokens(c.llama_model_get_vocab(self._model))
         self.sequences = sequences
+        self._most = min(_MOST_TOKENS, positions)  # more of them abort
         self._row = ctypes.c_float * self.vocabulary
         self._make_batch()
 
@@ -177,7 +180,8 @@ class LlamaApi(ABC):
     ) -> None:
         """Computes tokens of a sequence from position ``start`` on; logits of the last, or of all.
 
-        At most 2,048 of them. Raises PocketLMError where the library says no.
+        At most 2,048 of them, and no more than the context has. Raises PocketLMError where the
+        library says no.
         """
         count = len(tokens)
         self._require(count)
@@ -210,8 +214,8 @@ class LlamaApi(ABC):
         return row
 
     def _require(self, count: int) -> None:
-        if not 1 <= count <= _MOST_TOKENS:
-            raise RequestError(f"a batch of {count:,} tokens, expected 1 to {_MOST_TOKENS:,}")
+        if not 1 <= count <= self._most:
+            raise RequestError(f"a batch of {count:,} tokens, expected 1 to {self._most:,}")
 
     def _run(self, count: int) -> None:
         self._batch.n_tokens = count

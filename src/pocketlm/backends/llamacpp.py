@@ -46,12 +46,13 @@ class LlamaCpp(LlamaApi):
         params = library.llama_context_default_params()
         for place, wanted in _DEFAULTS:
             require(self.name, params.words[place], wanted)
-        params.words[_CONTEXT] = sequences * (-(-context // _STREAM) * _STREAM)
+        positions = sequences * (-(-context // _STREAM) * _STREAM)
+        params.words[_CONTEXT] = positions
         params.words[_SEQUENCES] = sequences
         if not flash_attention:
             params.words[_FLASH_ATTENTION] = 0
         params.words[_KV] = [GGML_TYPES[kv]] * 2
-        self._open(path, params, sequences=sequences, threads=threads)
+        self._open(path, params, sequences=sequences, positions=positions, threads=threads)
 
     def clear(self) -> None:
         self._c.llama_memory_clear(self._c.llama_get_memory(self._context), True)

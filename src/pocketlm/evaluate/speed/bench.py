@@ -122,9 +122,7 @@ def _model_speed(name: str, path: Path, rounds: Rounds, plan: Plan) -> ModelSpee
     )
 
 
-def _traffic(
-    path: Path, rows: Sequence[Row], bandwidth: float, plan: Plan
-) -> tuple[Traffic, ...]:
+def _traffic(path: Path, rows: Sequence[Row], bandwidth: float, plan: Plan) -> tuple[Traffic, ...]:
     """What the decodes of one sequence read, against the bandwidth measured between them."""
     before = {"decode": plan.prompt, "decode_at_depth": plan.depth}
     found = []

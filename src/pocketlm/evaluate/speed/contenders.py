@@ -1,8 +1,8 @@
-"""The engines as they are timed: each takes prompts, answers them greedily and says how long it took.
+"""The engines as they are timed: each answers prompts greedily and says how long it took.
 
 PocketLM is timed as a user gets it, scheduler and sampler included, only that no prompt is
-remembered and no end of turn ends an answer. A peer is asked through its C API, and its likeliest
-token is found by NumPy.
+remembered, no token is guessed and no end of turn ends an answer. A peer is asked through its
+C API, and its likeliest token is found by NumPy.
 """
 
 from __future__ import annotations
@@ -81,6 +81,7 @@ class Ours:
             sequences=setup.sequences,
             output_rows=setup.sequences,
             prefix_cache=False,
+            speculate="off",
         )
         spec = open_model(Path(setup.path))
         try:
@@ -93,9 +94,7 @@ class Ours:
         from pocketlm.engine.sampling import SamplingParams
 
         engine = self._engine
-        params = SamplingParams(
-            temperature=0, max_tokens=question.generate + 1, ignore_eos=True
-        )
+        params = SamplingParams(temperature=0, max_tokens=question.generate + 1, ignore_eos=True)
         prompts = question.prompts(engine.runner.vocab)
         begin = perf_counter()
         waiting = [engine.add(prompt, params) for prompt in prompts]
@@ -157,11 +156,11 @@ def require_peers(names: Sequence[str]) -> None:
     that is not installed."""
     from pocketlm.backends import ik, llamacpp
 
+    if len(set(names)) != len(names):
+        raise RequestError(f"an engine is named twice: {', '.join(names)}")
     for name in names:
         if name not in PEERS:
             raise RequestError(
                 f"there is no engine '{name}' to measure against, expected {' or '.join(PEERS)}"
             )
         {"llamacpp": llamacpp, "ik": ik}[name].library_path()
-    if len(set(names)) != len(names):
-        raise RequestError(f"an engine is named twice: {', '.join(names)}")

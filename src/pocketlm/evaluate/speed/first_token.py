@@ -1,8 +1,8 @@
-"""From nothing to the first token: a fresh process for each sample, with the file in the page cache.
+"""From nothing to the first token: a fresh process each time, with the file in the page cache.
 
-PocketLM is run as its user does, ``pocketlm run``, tokenizer and command line included. A peer
-is a worker that is asked for one token; its tokenizer belongs to its model. Python's start counts
-for both.
+PocketLM is run as its user does, ``pocketlm run``, tokenizer and command line included. A peer is a
+worker that is asked for one token; its tokenizer belongs to its model. Python's start counts for
+both.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pocketlm.evaluate.speed.plan import Question
 from pocketlm.evaluate.speed.processes import EngineProcess
 
 _PROMPT = "The capital of France is"
-_QUESTION = Question(1, 5, 0)
+_QUESTION = Question(sequences=1, prompt=5, generate=0)
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def _ours(setup: Setup, begin: float) -> FirstToken:
     command = [
         *(sys.executable, "-m", "pocketlm", "run", setup.path, _PROMPT, "--raw", "--json"),
         *("--context", str(setup.context), "--threads", str(setup.threads)),
-        *("--kv", setup.kv, "--temperature", "0", "--max-tokens", "1"),
+        *("--kv", setup.kv, "--temperature", "0", "--max-tokens", "1", "--on-overflow", "truncate"),
     ]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8"

@@ -1,7 +1,7 @@
 """What is measured, as data: the plan of a run, and the questions that engines are asked.
 
 A question is a number of prompts of the same length, answered together; its timing tells prefill
-and decode apart. Prompts are fixed token ids: every engine and every round computes the same amount.
+and decode apart. Prompts are fixed token ids: all engines and all rounds compute the same amount.
 """
 
 from __future__ import annotations

@@ -30,7 +30,9 @@ class EngineProcess:
         """Waits until the model is loaded. Raises PocketLMError with the engine's own words where
         it cannot be."""
         self.peak_memory: int | None = None
-        self._complaints = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")
+        self._complaints = tempfile.TemporaryFile(  # noqa: SIM115 - closed with the process
+            "w+", encoding="utf-8", errors="replace"
+        )
         self._process = subprocess.Popen(
             [sys.executable, *_WORKER, json.dumps(asdict(setup))],
             stdin=subprocess.PIPE,

@@ -1,7 +1,7 @@
 """The rounds of one model: every question to every engine in turn, then again.
 
-So a noisy machine hits all engines alike. Between two answers is a pause in which the threads of the
-engine before go to sleep; the first round warms up and does not count.
+So a noisy machine hits all engines alike. Between two answers is a pause in which the threads of
+the engine before go to sleep; the first round warms up and does not count.
 """
 
 from __future__ import annotations

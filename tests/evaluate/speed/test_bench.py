@@ -1,0 +1,137 @@
+"""A small run in real processes, and what is made of samples."""
+
+from __future__ import annotations
+
+import math
+import sys
+from pathlib import Path
+
+import pytest
+
+import pocketlm
+from engine.tiny_file import write_tiny_model
+from pocketlm import _native
+from pocketlm.errors import PocketLMError, RequestError, UnsupportedError
+from pocketlm.evaluate.speed.contenders import Setup, open_contender, require_peers
+from pocketlm.evaluate.speed.limits import cpu_name
+from pocketlm.evaluate.speed.plan import Question
+from pocketlm.evaluate.speed.processes import EngineProcess
+from pocketlm.evaluate.speed.results import Row, Samples
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return write_tiny_model(tmp_path / "tiny.gguf")
+
+
+def setup(path: Path, engine: str = "pocketlm", sequences: int = 1) -> Setup:
+    return Setup(
+        engine=engine, path=str(path), context=64, sequences=sequences, threads=1, kv="f16"
+    )
+
+
+def test_a_run(model: Path) -> None:
+    found = pocketlm.bench(model, prompt=8, generate=4, depth=16, batch=[2], rounds=1, threads=1)
+    assert list(found.engines) == ["pocketlm"]
+    assert found.engines["pocketlm"] == f"{pocketlm.__version__}, {_native.isa()}"
+    assert len(found.read_bandwidth.values) == 2
+    (one,) = found.models
+    assert (one.model, one.type, one.file) == (str(model), "F32", model.stat().st_size)
+    assert one.failures == ()
+    labels = [row.label for row in one.rows]
+    assert labels == [
+        *("prefill 8", "decode 4", "decode 4 at 16", "decode 4 × 2", "first token", "peak memory")
+    ]
+    for row in one.rows:
+        assert row.engines["pocketlm"].median > 0
+        assert row.ratio is row.better is None
+    for traffic in one.traffic:
+        speed = next(r for r in one.rows if r.measure == traffic.measure).engines["pocketlm"]
+        read = (traffic.weights + traffic.kv) * speed.median
+        assert traffic.reached == pytest.approx(read / found.read_bandwidth.median)
+
+
+@pytest.mark.parametrize("sequences", [1, 3])
+def test_our_timing_counts_all_tokens(model: Path, sequences: int) -> None:
+    contender = open_contender(setup(model, sequences=sequences))
+    timing = contender.answer(Question(sequences, 8, 5))
+    assert timing.prefill_tokens == 8 * sequences
+    assert timing.decode_tokens == 5 * sequences
+    assert timing.prefill_s > 0
+    assert timing.decode_s > 0
+
+
+def test_a_process_says_what_went_wrong(tmp_path: Path, model: Path) -> None:
+    broken = tmp_path / "broken.gguf"
+    broken.write_bytes(b"no model")
+    with pytest.raises(PocketLMError, match=r"broken\.gguf"):
+        EngineProcess(setup(broken))
+    with EngineProcess(setup(model)) as process:
+        with pytest.raises(PocketLMError, match="context"):
+            process.ask(Question(1, 100, 1))
+        with pytest.raises(PocketLMError, match="the process ended with status 0"):
+            process.ask(Question(1, 1, 1))
+
+
+def test_a_process_that_is_killed_is_told_from_one_that_ends(model: Path) -> None:
+    with EngineProcess(setup(model)) as process:
+        assert process.ask(Question(1, 8, 1)).decode_tokens == 1
+        assert process.peak_memory is not None
+        process._process.kill()
+        process._process.wait()
+        wanted = "signal 9" if sys.platform != "win32" else "status"
+        with pytest.raises(PocketLMError, match=wanted):
+            process.ask(Question(1, 8, 1))
+
+
+def test_unknown_peers_are_refused() -> None:
+    with pytest.raises(RequestError, match="'llama'"):
+        require_peers(["llama"])
+
+
+@pytest.mark.parametrize(("peer", "module"), [("llamacpp", "xllamacpp"), ("ik", "ik_llama_cpp")])
+def test_a_peer_that_is_not_installed_is_named_with_the_command(
+    peer: str, module: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import importlib.util
+
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == module else find(name)
+    )
+    with pytest.raises(UnsupportedError, match=rf"pip install 'pocketlm\[{peer}\]'"):
+        require_peers([peer])
+
+
+def test_samples() -> None:
+    found = Samples((3.0, 1.0, 2.0, 10.0))
+    assert (found.median, found.least, found.most) == (2.5, 1.0, 10.0)
+
+
+def test_ratios_are_against_the_better_peer() -> None:
+    more = {"pocketlm": Samples((30.0,)), "llamacpp": Samples((10.0,)), "ik": Samples((20.0,))}
+    row = Row("decode", "decode", "tokens/s", more)
+    assert (row.better, row.ratio) == ("ik", 1.5)
+    less = {"pocketlm": Samples((2.0,)), "llamacpp": Samples((1.0,)), "ik": Samples((4.0,))}
+    row = Row("first_token", "first token", "s", less)
+    assert (row.better, row.ratio) == ("llamacpp", 0.5)
+    row = Row("decode", "decode", "tokens/s", {"ik": Samples((4.0,))})
+    assert (row.better, row.ratio) == ("ik", None)
+
+
+def test_read_bandwidth_reads() -> None:
+    assert 1e8 < _native.read_bandwidth(2, 4 << 20, 2) < math.inf
+    with pytest.raises(ValueError, match="1 MiB"):
+        _native.read_bandwidth(1, 0, 1)
+    with pytest.raises(ValueError, match="pass"):
+        _native.read_bandwidth(1, 1 << 20, 0)
+
+
+def test_the_name_of_a_cpu(tmp_path: Path) -> None:
+    info = tmp_path / "cpuinfo"
+    core = "cpu family\t: 25\nmodel\t\t: 33\nmodel name\t: Some CPU\n\n"
+    info.write_text(core + core)
+    assert cpu_name(info) == "Some CPU (family 25, model 33)"
+    info.write_text("CPU implementer\t: 0x41\n")
+    assert cpu_name(info)
+    assert cpu_name(tmp_path / "none")
