@@ -21,8 +21,9 @@ class Worker {
  public:
   int index() const { return index_; }
 
-  // Calls body(begin, end) for ranges of at most `grain` items that together cover [0, count), count < 2^31, shared
-  // between the threads; returns when all of them are done. Every thread must make the same calls in the same order.
+  // Calls body(begin, end) for ranges that together cover [0, count), count < 2^31, shared between the threads; returns
+  // when all of them are done. Every thread must make the same calls in the same order. Ranges begin long, so that
+  // memory is read in long runs, and get shorter down to `grain` items, so that the threads end together.
   template <class Body>
   void each(int64_t count, int64_t grain, Body&& body);
 
@@ -79,9 +80,10 @@ void Worker::each(int64_t count, int64_t grain, Body&& body) {
   for (;;) {
     const auto begin = int64_t(uint32_t(work));
     if (uint32_t(work >> 32) != phase || begin >= count) break;
-    if (!pool_.work_.compare_exchange_weak(work, work + uint64_t(grain), std::memory_order_acq_rel, std::memory_order_acquire))
+    const int64_t left = count - begin, share = left / (2 * pool_.size_), take = share > grain ? share : grain;
+    if (!pool_.work_.compare_exchange_weak(work, work + uint64_t(take), std::memory_order_acq_rel, std::memory_order_acquire))
       continue;
-    const int64_t end = begin + grain < count ? begin + grain : count;
+    const int64_t end = take < left ? begin + take : count;
     body(begin, end);
     if (pool_.done_.fetch_add(end - begin, std::memory_order_acq_rel) + end - begin == count) {
       pool_.done_.store(0, std::memory_order_relaxed);

@@ -3,6 +3,7 @@
 
 #include <immintrin.h>
 
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 
@@ -150,6 +151,17 @@ POCKETLM_INLINE void keep_order(__m256i& a, __m256i& b) { __asm__("" : "+x"(a), 
 
 POCKETLM_INLINE __m256i widen(__m256i pairs) { return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)); }
 
+// The integer units have room where multiplications crowd, so the offset is taken off before floats begin.
+template <int kOffset>
+POCKETLM_INLINE F offset_total(__m256i a, __m256i b, const int32_t* x_sum) {
+  if constexpr (kOffset != 0) {
+    const __m256i offset = _mm256_slli_epi32(_mm256_set1_epi32(*x_sum), std::countr_zero(unsigned(kOffset)));
+    a = _mm256_sub_epi32(a, offset);
+    b = _mm256_sub_epi32(b, offset);
+  }
+  return {_mm256_cvtepi32_ps(a), _mm256_cvtepi32_ps(b)};
+}
+
 // vpmaddubsw adds two products in 16 bits; kDepth of its results still fit there, then vpmaddwd widens them.
 template <int kMax, int kCount>
 struct Dot {
@@ -167,7 +179,8 @@ struct Dot {
       sum_b = kIndex < kDepth ? widen(part_b) : _mm256_add_epi32(sum_b, widen(part_b));
     }
   }
-  POCKETLM_INLINE F total() const { return {_mm256_cvtepi32_ps(sum_a), _mm256_cvtepi32_ps(sum_b)}; }
+  template <int kOffset>
+  POCKETLM_INLINE F total(const int32_t* x_sum) const { return offset_total<kOffset>(sum_a, sum_b, x_sum); }
 };
 
 // Codes of 8 bits do not fit vpmaddubsw, so they go back to signed: |w| (at most 128) times x with w's sign.
@@ -186,7 +199,8 @@ struct Dot<255, kCount> {
     sum_b = kIndex == 0 ? b : _mm256_add_epi32(sum_b, b);
     keep_order(sum_a, sum_b);
   }
-  POCKETLM_INLINE F total() const { return {_mm256_cvtepi32_ps(sum_a), _mm256_cvtepi32_ps(sum_b)}; }
+  template <int kOffset>
+  POCKETLM_INLINE F total(const int32_t* x_sum) const { return offset_total<kOffset>(sum_a, sum_b, x_sum); }
 };
 
 }  // namespace isa

@@ -3,6 +3,7 @@
 
 #include <immintrin.h>
 
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 
@@ -125,7 +126,12 @@ struct Dot {
 
   template <int kIndex>
   POCKETLM_INLINE void add(Codes w, X x) { sum = _mm512_dpbusd_epi32(sum, w, x); }
-  POCKETLM_INLINE F total() const { return _mm512_maskz_cvtepi32_ps(0xffff, sum); }
+  template <int kOffset>
+  POCKETLM_INLINE F total(const int32_t* x_sum) const {
+    if constexpr (kOffset == 0) return _mm512_maskz_cvtepi32_ps(0xffff, sum);
+    const __m512i offset = _mm512_slli_epi32(_mm512_set1_epi32(*x_sum), std::countr_zero(unsigned(kOffset)));
+    return _mm512_maskz_cvtepi32_ps(0xffff, _mm512_sub_epi32(sum, offset));
+  }
 };
 
 }  // namespace isa

@@ -159,8 +159,12 @@ struct Dot {
       sum[i] = vdotq_s32(sum[i], vreinterpretq_s8_u8(code), x);
     }
   }
-  POCKETLM_INLINE F total() const {
-    return quarters([&](int i) POCKETLM_INLINED { return vcvtq_f32_s32(sum[i]); });
+  template <int kOffset>
+  POCKETLM_INLINE F total(const int32_t* x_sum) const {
+    const int32x4_t offset = vdupq_n_s32(kOffset * *x_sum);
+    return quarters([&](int i) POCKETLM_INLINED {
+      return vcvtq_f32_s32(kOffset == 0 ? sum[i] : vsubq_s32(sum[i], offset));
+    });
   }
 };
 

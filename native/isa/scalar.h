@@ -120,7 +120,11 @@ struct Dot {
     for (int i = 0; i < 16; ++i)
       for (int j = 0; j < 4; ++j) sum[i] += int(w.byte[4 * i + j]) * x.byte[j];
   }
-  POCKETLM_INLINE F total() const { return lanes([&](int i) { return float(sum[i]); }); }
+  // Less kOffset (0 or a power of 2) times *x_sum.
+  template <int kOffset>
+  POCKETLM_INLINE F total(const int32_t* x_sum) const {
+    return lanes([&](int i) { return float(sum[i] - kOffset * *x_sum); });
+  }
 };
 
 }  // namespace isa

@@ -4,7 +4,7 @@
 // For a row (a lane) and a token, blocks and the groups within a block ascending, a group being the columns that share
 // a scale (16 or 32; a ternary block counts as one group of 32):
 //   isum = sum of code * q over the group        exact, in integers
-//   f    = float(isum) - offset * sum of q       exact: all are integers below 2^24
+//   f    = float(isum - offset * sum of q)       exact: below 2^24
 //   acc  = fma(f, d_w * d_x, acc)
 //   acc  = fma(m_w, d_x * sum of q, acc)         affine layouts only; m_w = -dmin * min for K types
 // d_w is d, or d * scale for K types. At the end acc is multiplied by the matrix's scale, which is 1 but for ternary
@@ -42,11 +42,7 @@ POCKETLM_INLINE void add_group(const Block& w, const std::byte* x, size_t x_stri
   const isa::F d = w.scale(kGroupIndex);
   unroll<kTokens>([&](auto t) POCKETLM_INLINED {
     const auto* a = reinterpret_cast<const QuantizedBlock*>(x + t.value * x_stride);
-    isa::F f = dot[t.value].total();
-    if constexpr (Fmt::kOffset != 0) {
-      const float sum = Fmt::kGroups == 1 ? a->sum : a->half_sum[kGroupIndex];
-      f = isa::fma(isa::set1(-float(Fmt::kOffset)), isa::set1(sum), f);
-    }
+    const isa::F f = dot[t.value].template total<Fmt::kOffset>(Fmt::kGroups == 1 ? &a->sum : a->half_sum + kGroupIndex);
     sums.of[t.value] = isa::fma(f, isa::mul(d, isa::set1(a->d)), sums.of[t.value]);
   });
   if constexpr (Fmt::kAffine) {

@@ -174,9 +174,9 @@ void quantize_block(const float* x, float largest, QuantizedBlock* out) {
   const float d = (zero ? 0 : largest / 127.0f) + isa::reduce_add(finite);
   const float low_sum = isa::reduce_add(low), high_sum = isa::reduce_add(high);
   out->d = d;
-  out->sum = low_sum + high_sum;
-  out->half_sum[0] = low_sum;
-  out->half_sum[1] = high_sum;
+  out->sum = int32_t(low_sum + high_sum);
+  out->half_sum[0] = int32_t(low_sum);
+  out->half_sum[1] = int32_t(high_sum);
   out->scaled_sum = d * (low_sum + high_sum);
   out->half_scaled_sum[0] = d * low_sum;
   out->half_scaled_sum[1] = d * high_sum;

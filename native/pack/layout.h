@@ -83,12 +83,12 @@ PackedMatrix make_packed(Layout layout, int64_t rows, int64_t cols);
 
 // Activations, quantized to 8 bits in blocks of 32 columns: q = round(x / d), d = max|x| / 127 of the block (or, for
 // BitNet, of the whole row). A row is cols / 32 of these, one cache line each: whatever a kernel needs of one token
-// and one block is at one address. The sums are small integers, so they are exact as floats.
+// and one block is at one address.
 struct alignas(64) QuantizedBlock {
   int8_t q[32];
   float d;
-  float sum;           // of the 32 q
-  float half_sum[2];   // of q[0..15] and q[16..31]
+  int32_t sum;         // of the 32 q
+  int32_t half_sum[2]; // of q[0..15] and q[16..31]
   float scaled_sum;    // d * sum
   float half_scaled_sum[2];
   float unused;

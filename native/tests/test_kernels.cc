@@ -286,10 +286,10 @@ void test_quantize_row() {
           CHECK(std::abs(block.d * float(block.q[k]) - x[size_t(b * 32 + k)]) <= block.d * 0.501f + 1e-37f);
         }
         for (int h = 0; h < 2; ++h) {
-          CHECK(block.half_sum[h] == float(halves[h]));
+          CHECK(block.half_sum[h] == halves[h]);
           CHECK(block.half_scaled_sum[h] == block.d * float(halves[h]));
         }
-        CHECK(block.sum == float(halves[0] + halves[1]) && block.scaled_sum == block.d * block.sum);
+        CHECK(block.sum == halves[0] + halves[1] && block.scaled_sum == block.d * float(block.sum));
       }
     }
   }
