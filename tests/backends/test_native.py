@@ -10,7 +10,7 @@ import pytest
 
 import pocketlm
 from engine import tiny_file
-from pocketlm.backends import Ints, NativeBackend
+from pocketlm.backends import Ints, NativeBackend, native
 from pocketlm.engine import build
 from pocketlm.engine.machine import Memory
 from pocketlm.errors import CapacityError, NotFoundError, RequestError
@@ -91,6 +91,28 @@ def test_what_the_cache_has_is_not_computed_again(
     computed.clear()
     backend.logits(other)  # rows of the shared part are wanted, so it is computed
     assert sum(computed) == CONTEXT
+
+
+def test_pages_of_windows_go_round(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is left in them of sequences before, the next one's logits are its own."""
+    windowed = tiny_file.write_tiny_model(path.with_name("windowed.gguf"), window=40)
+    with NativeBackend.open(windowed, context=256, threads=1) as whole:
+        wanted = {}
+        for shared in (0, 20, 130, 180, 250):
+            ids = np.concatenate([tokens(0, shared), tokens(shared, 256 - shared)])
+            wanted[shared] = ids, whole.logits(ids)
+    monkeypatch.setattr(native, "_STEP_TOKENS", 32)
+    monkeypatch.setattr(native, "_ROWS", 16)
+    rng = np.random.default_rng(7)
+    with NativeBackend.open(windowed, context=256, threads=1) as backend:
+        assert backend._built is not None
+        assert list(backend._built.engine.runner.pages) == [4]
+        for _ in range(60):
+            ids, logits = wanted[int(rng.choice(list(wanted)))]
+            length = int(rng.integers(1, 257))
+            first = int(rng.integers(0, length))
+            found = np.concatenate(list(backend.blocks(ids[:length], first=first)))
+            assert found.tobytes() == logits[first:length].tobytes()
 
 
 def test_a_sequence_left_early_does_not_spoil_the_next(backend: NativeBackend) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -29,14 +30,27 @@ def leave(monkeypatch: pytest.MonkeyPatch, available: int) -> None:
     monkeypatch.setattr(build, "available_memory", lambda: Memory(available, "RAM"))
 
 
-def test_what_is_promised_is_what_is_built(path: Path) -> None:
-    spec = open_model(path)
+@pytest.mark.parametrize("window", [0, 40, CONTEXT])
+def test_what_is_promised_is_what_is_built(window: int, path: Path) -> None:
+    spec = open_model(write_tiny_model(path, window=window))
     promised = require_memory(spec, OPTIONS)
     built = build_engine(spec, frozenset(), OPTIONS).memory
     assert promised.total == built.total + tokenizer_memory(spec).kept
     assert (promised.weights, promised.kv) == (built.weights, built.kv)
     with pocketlm.load(path, context=CONTEXT, threads=1, sequences=3) as model:
         assert model.memory == promised
+
+
+def test_layers_with_a_window_take_less(path: Path) -> None:
+    options = replace(OPTIONS, step_tokens=64, output_rows=4)
+    plain = build_engine(open_model(path), frozenset(), options)
+    windowed = open_model(write_tiny_model(path, window=40))
+    built = build_engine(windowed, frozenset(), options)
+    assert [pool.count for pool in plain.engine.cache.pools] == [24]
+    assert [pool.count for pool in built.engine.cache.pools] == [11]
+    assert built.memory.kv * 24 == plain.memory.kv * 11
+    wide = require_memory(open_model(write_tiny_model(path, window=CONTEXT)), options)
+    assert wide.kv == plain.memory.kv
 
 
 def test_a_model_that_just_fits(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

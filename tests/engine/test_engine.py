@@ -16,7 +16,7 @@ from pocketlm.engine.engine import Engine, EngineConfig, Output
 from pocketlm.engine.request import Request
 from pocketlm.engine.sampling import SamplingParams
 from pocketlm.errors import CapacityError, RequestError
-from pocketlm.models.memory import pages_held
+from pocketlm.models.memory import Capacity, kv_pages, pages_held
 
 from .mock import MockRunner, mock_logits
 
@@ -321,6 +321,33 @@ def test_bad_requests_are_refused(prompt: list[int], params: SamplingParams, mes
     with pytest.raises(RequestError, match=message):
         engine.add(prompt, params)
     assert not engine.busy
+
+
+@given(
+    st.lists(st.integers(1, 250), min_size=1, max_size=6),
+    st.sampled_from([8, 40, 200]),
+    st.sampled_from([(0, 40), (64,), (1, 0, 33)]),
+)
+@settings(max_examples=60, deadline=None)
+def test_with_the_pages_that_are_planned_all_sequences_run_at_once(
+    prompts: list[int], budget: int, windows: tuple[int, ...]
+) -> None:
+    context = 320
+    capacity = Capacity(tokens=budget, sequences=len(prompts), rows=1, context=context)
+    runner = MockRunner(
+        windows=windows,
+        pages=kv_pages(windows, capacity),
+        page_positions=32,
+        max_tokens=budget,
+        max_sequences=len(prompts),
+    )
+    engine = Engine(runner, EngineConfig(context=context, prefix_cache=False))
+    requests = [engine.add([i + 4] * n, greedy(max_tokens=60)) for i, n in enumerate(prompts)]
+    while engine.busy:
+        engine.step()
+        spare = budget - len(runner.steps[-1].tokens)
+        assert spare == 0 or not engine.scheduler.waiting
+    assert not any(request.preemptions for request in requests)
 
 
 def test_a_context_larger_than_the_cache_is_refused() -> None:

@@ -17,6 +17,7 @@ from pocketlm import _native
 from pocketlm.engine.request import Request
 from pocketlm.engine.sampling import SamplingParams
 from pocketlm.engine.score import embed, score
+from pocketlm.models.memory import pages_held
 
 from . import tiny
 from .speculation.guessing import Guessing, knowing_guess
@@ -63,7 +64,7 @@ def isa(request: pytest.FixtureRequest) -> Iterator[str]:
 @given(
     requests=st.lists(arrivals, min_size=1, max_size=5),
     max_tokens=st.sampled_from([16, 33, 100, 256]),
-    spare_pages=st.integers(0, 12),
+    spare_pages=st.tuples(st.integers(0, 12), st.integers(0, 4)),
     sequences=st.integers(1, 5),
     threads=st.integers(1, 3),
     prefix_cache=st.booleans(),
@@ -78,7 +79,7 @@ def isa(request: pytest.FixtureRequest) -> Iterator[str]:
 def test_logits_are_bit_equal_in_any_company(
     requests: list[tuple[int, int, int, int]],
     max_tokens: int,
-    spare_pages: int,
+    spare_pages: tuple[int, int],
     sequences: int,
     threads: int,
     prefix_cache: bool,
@@ -96,7 +97,9 @@ def test_logits_are_bit_equal_in_any_company(
         kv=kv,
         max_tokens=max_tokens,
         sequences=sequences,
-        pages=tiny.CONTEXT // 32 + spare_pages,
+        pages=tiny.CONTEXT // 32 + spare_pages[0],
+        windowed_pages=pages_held(tiny.WINDOW, tiny.CONTEXT, max(max_tokens, 16), 32)
+        + spare_pages[1],
         prefix_cache=prefix_cache,
         speculator=None if wrong is None else Guessing(guess),
     )
@@ -117,8 +120,29 @@ def test_logits_are_bit_equal_in_any_company(
         assert tuple(engine.drawn[ids[i]]) == alone(seed, length, count, block_type, kv, isa)
 
 
-def test_preemption_happens_and_changes_no_bit() -> None:
-    engine = tiny.engine(pages=6, sequences=4)
+@pytest.mark.parametrize("kv", ["f16", "f32"])
+def test_the_bits_are_those_of_layers_that_keep_everything(kv: str) -> None:
+    seed, length, count = 3, 90, 30
+    engine = tiny.engine(kv=kv, max_tokens=16, windowed_pages=3)
+    request = engine.add(prompt_of(seed, length), SamplingParams(temperature=0, max_tokens=count))
+    while engine.busy:
+        engine.step()
+    tokens = np.array(request.tokens[:-1], np.int32)
+
+    whole = tiny.executor()
+    pages = -(-len(tokens) // 32)
+    whole.allocate(len(tokens), 1, count, [pages, pages], kv)
+    tables = np.tile(np.arange(pages, dtype=np.int32), (2, 1, 1))
+    lengths, zero = np.array([len(tokens)], np.int32), np.zeros(1, np.int32)
+    variant = np.array([1], np.int32)  # the prompt is beyond the switch already
+    rows = np.arange(length - 1, len(tokens), dtype=np.int32)
+    logits = whole.step(tokens, lengths, zero, tables, variant, rows)
+    assert [row.tobytes() for row in logits] == engine.drawn[request.id]
+
+
+@pytest.mark.parametrize(("pages", "windowed_pages"), [(6, 40), (40, 4)])
+def test_preemption_happens_and_changes_no_bit(pages: int, windowed_pages: int) -> None:
+    engine = tiny.engine(pages=pages, windowed_pages=windowed_pages, sequences=4, max_tokens=48)
     params = SamplingParams(temperature=0, max_tokens=60)
     requests = [engine.add(prompt_of(seed, 40), params) for seed in (1, 2)]
     while engine.busy:

@@ -24,8 +24,12 @@ def write_tiny_model(
     template: str | None = TEMPLATE,
     control: list[str] = CONTROL,
     top_k: int = 20,
+    window: int = 0,
 ) -> Path:
-    """Writes it and returns its path. Its own default for top_k stands in the metadata."""
+    """Writes it and returns its path. Its own default for top_k stands in the metadata.
+
+    window: of all layers, 0 for none.
+    """
     tokens = [*byte_alphabet(), "zq", *control]
     metadata = {
         "general.architecture": "llama",
@@ -37,6 +41,7 @@ def write_tiny_model(
         "llama.feed_forward_length": FFN,
         "llama.attention.head_count": HEADS,
         "llama.attention.head_count_kv": KV_HEADS,
+        "llama.attention.sliding_window": window,
         "llama.attention.layer_norm_rms_epsilon": 1e-5,
         "tokenizer.ggml.model": "gpt2",
         "tokenizer.ggml.pre": "gpt-2",
