@@ -1,9 +1,9 @@
 """How much an engine's arithmetic changes a model: KL divergence of its logits against float32.
 
-    python benchmarks/fidelity.py MODEL.gguf TEXT.txt [--tokens 4096] [--chunk 512]
+    python benchmarks/fidelity.py MODEL.gguf TEXT.txt [--tokens 4096] [--chunk 512] [--ik]
 
 For each chunk of the text: the logits of transformers in float32 with the file's dequantized
-weights, of PocketLM and of llama.cpp on the same file and tokens. Prints mean KL(reference ||
+weights, of PocketLM and of llama.cpp (and ik_llama.cpp) on the same file and tokens. Prints mean KL(reference ||
 engine) in nats per token with its standard error (clustered by chunk) and top-1 agreement.
 """
 
@@ -21,6 +21,8 @@ from reference import Reference
 import pocketlm
 from pocketlm import _native
 from pocketlm.backends import NativeBackend
+from pocketlm.backends.ik import IkLlamaCpp
+from pocketlm.backends.llama_api import LlamaApi
 from pocketlm.backends.llamacpp import LlamaCpp
 from pocketlm.evaluate.divergence import DivergenceMeter
 
@@ -28,10 +30,10 @@ Logits = NDArray[np.float32]
 
 
 class Peer:
-    """llama.cpp with the interface that is used of a backend."""
+    """llama.cpp or its fork with the interface that is used of a backend."""
 
-    def __init__(self, path: Path, *, context: int, threads: int) -> None:
-        self._engine = LlamaCpp(path, context=context, threads=threads)
+    def __init__(self, engine: LlamaApi) -> None:
+        self._engine = engine
 
     def logits(self, tokens: NDArray[np.int32]) -> Logits:
         self._engine.clear()
@@ -48,6 +50,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=4096)
     parser.add_argument("--chunk", type=int, default=512)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--ik", action="store_true", help="ik_llama.cpp, too")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
 
@@ -55,12 +58,13 @@ def main() -> None:
         ids = model.tokenizer.encode(options.text.read_text(encoding="utf-8"))
     tokens = np.array(ids[: options.tokens + 1], np.int32)  # the last is only what follows
     reference = Reference(options.model)
+    size = {"context": options.chunk, "threads": options.threads}
     engines = {
-        "pocketlm": NativeBackend.open(
-            options.model, context=options.chunk, threads=options.threads
-        ),
-        "llama.cpp": Peer(options.model, context=options.chunk, threads=options.threads),
+        "pocketlm": NativeBackend.open(options.model, **size),
+        "llama.cpp": Peer(LlamaCpp(options.model, **size)),
     }
+    if options.ik:
+        engines["ik_llama.cpp"] = Peer(IkLlamaCpp(options.model, **size))
     meters = {name: DivergenceMeter() for name in engines}
     for start in range(0, len(tokens) - 1, options.chunk):
         chunk = tokens[start : start + options.chunk]
@@ -81,7 +85,7 @@ def main() -> None:
     )
     for name, row in results.items():
         print(
-            f"{name:10} mean KL {row.mean:.3e} ± {row.standard_error or 0:.1e}  "
+            f"{name:12} mean KL {row.mean:.3e} ± {row.standard_error or 0:.1e}  "
             f"median {row.median:.2e}  p99 {row.p99:.2e}  same top-1 {row.top1:.4f}"
         )
 

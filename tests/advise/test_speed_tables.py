@@ -13,6 +13,7 @@ from pocketlm.advise.speed_tables import console_text, csv_text, markdown_text
 from pocketlm.evaluate.speed.limits import Machine
 from pocketlm.evaluate.speed.plan import Plan
 from pocketlm.evaluate.speed.results import (
+    Agreement,
     Failure,
     ModelSpeed,
     Row,
@@ -45,6 +46,7 @@ def speed(engines: dict[str, str] = ENGINES, models: int = 1) -> Speed:
         90_000_000,
         rows,
         (Traffic("decode", 80_000_000, 4_500_000, 0.765),),
+        (Agreement("ik", 16, 2),) * ("ik" in engines),
         (Failure("ik", "batch_16", "the process was ended by signal 6: oh"),) * ("ik" in engines),
     )
     machine = Machine("Some CPU", 2, "avx2", "Linux 1")
@@ -81,8 +83,9 @@ def test_the_markdown() -> None:
         ],
         ["peak memory", "MB", "150 (150–150)", "300 (300–300)", "450 (450–450)", "2.00 ×"],
     ]
-    assert lines[-2:] == [
+    assert lines[-3:] == [
         "- decode 128: 84.5 MB for a token (weights 80.0, KV 4.5), 76 % of the memory read",
+        "- ik_llama.cpp goes on with the same token as PocketLM in 2 of 16 prompts",
         "- ik_llama.cpp, decode 128 × 16: the process was ended by signal 6: oh",
     ]
 

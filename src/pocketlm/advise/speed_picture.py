@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes  # type: ignore[import-not-found,unused-ignore]
 
 # Of Okabe and Ito's palette, as in ``picture``.
-_COLOURS = {OURS: "#0072B2", "llamacpp": "#E69F00", "ik": "#009E73"}
-_WIDTH = 0.26  # of a bar, where measures are 1 apart
+_COLOURS = {OURS: "#0072B2", "llamacpp": "#E69F00", "llamacpp-nofa": "#D55E00", "ik": "#009E73"}
+_WIDTH = 0.8  # of the bars of a measure together, where measures are 1 apart
 
 
 def draw(speed: Speed, format: Format) -> bytes:
@@ -52,8 +52,9 @@ def draw(speed: Speed, format: Format) -> bytes:
 
 
 def _panel(axes: Axes, model: ModelSpeed, engines: list[str]) -> None:
+    width = _WIDTH / max(3, len(engines))
     for number, engine in enumerate(engines):
-        shift = (number - (len(engines) - 1) / 2) * _WIDTH
+        shift = (number - (len(engines) - 1) / 2) * width
         for place, row in enumerate(model.rows):
             if engine not in row.engines:
                 continue
@@ -61,7 +62,7 @@ def _panel(axes: Axes, model: ModelSpeed, engines: list[str]) -> None:
             bar = axes.bar(
                 place + shift,
                 samples.median / ours,
-                _WIDTH,
+                width,
                 yerr=[
                     [(samples.median - samples.least) / ours],
                     [(samples.most - samples.median) / ours],

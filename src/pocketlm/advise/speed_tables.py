@@ -14,7 +14,12 @@ from collections.abc import Iterator, Sequence
 from pocketlm.evaluate.speed.contenders import OURS
 from pocketlm.evaluate.speed.results import ModelSpeed, Row, Samples, Speed, Unit, label
 
-_TITLES = {OURS: "PocketLM", "llamacpp": "llama.cpp", "ik": "ik_llama.cpp"}
+_TITLES = {
+    OURS: "PocketLM",
+    "llamacpp": "llama.cpp",
+    "llamacpp-nofa": "llama.cpp, no FA",
+    "ik": "ik_llama.cpp",
+}
 
 
 def title(engine: str) -> str:
@@ -139,6 +144,11 @@ def _notes(speed: Speed, model: ModelSpeed) -> list[str]:
         f"(weights {one.weights / 1e6:,.1f}, KV {one.kv / 1e6:,.1f}), "
         f"{100 * one.reached:.0f} % of the memory read"
         for one in model.traffic
+    ]
+    lines += [
+        f"{title(one.engine)} goes on with the same token as PocketLM in {one.same} of "
+        f"{one.prompts} prompts"
+        for one in model.agreements
     ]
     for failure in model.failures:
         what = "" if failure.measure is None else f", {label(failure.measure, speed.plan)}"

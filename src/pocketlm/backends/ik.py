@@ -1,8 +1,9 @@
 """ik_llama.cpp, in the library of the ``ik-llama-cpp-python`` package, for side-by-side runs.
 
-Its best settings on a CPU are on: weights repacked at run time (which excludes memory mapping),
-flash attention, fused up and gate products, the graph of a step used again. Its flash attention is
-for one sequence only: with several it gives other logits or aborts, so there it is off.
+Its best settings on a CPU are on: weights repacked at run time (which excludes memory mapping), the
+matrices of q, k and v merged, flash attention, fused up and gate products, the graph of a step used
+again. Its flash attention is for one sequence only: with several it gives other logits or aborts,
+so there it is off.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from pocketlm.errors import UnsupportedError
 PACKAGE = "ik-llama-cpp-python"
 
 # The package has the structs of the very library that it ships; these are their defaults there.
-_MODEL_DEFAULTS = {"use_mmap": True, "repack_tensors": False, "flash_attn": True, "type_k": 1}
+_MODEL_DEFAULTS = {"use_mmap": True, "repack_tensors": False, "merge_qkv": False}
 _CONTEXT_DEFAULTS = {
     "n_ctx": 512,
     "n_batch": 2048,
@@ -48,7 +49,6 @@ class IkLlamaCpp(LlamaApi):
         threads: int,
         sequences: int = 1,
         kv: PeerKvType = "f16",
-        repack: bool = True,
     ) -> None:
         """Raises UnsupportedError where the package is not installed or cannot load the file."""
         library = _library()
@@ -56,7 +56,7 @@ class IkLlamaCpp(LlamaApi):
         params = library.llama_context_default_params()
         for struct, wanted in ((model, _MODEL_DEFAULTS), (params, _CONTEXT_DEFAULTS)):
             require(self.name, {name: getattr(struct, name) for name in wanted}, wanted)
-        model.repack_tensors, model.use_mmap = repack, not repack
+        model.repack_tensors, model.use_mmap, model.merge_qkv = True, False, True
         self._load(path, library, model)
         positions = sequences * context
         params.n_ctx, params.n_seq_max = positions, sequences

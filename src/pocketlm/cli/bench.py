@@ -17,7 +17,8 @@ def bench(
         list[str], typer.Argument(metavar="REF...", help="Models: names, .gguf files, folders.")
     ],
     against: Annotated[
-        str | None, typer.Option(help="Engines to compare with, with commas: llamacpp, ik.")
+        str | None,
+        typer.Option(help="Engines to compare with, with commas: llamacpp, llamacpp-nofa, ik."),
     ] = None,
     prompt: Annotated[int, typer.Option("--prompt", "-p", help="Tokens of prefill.")] = 512,
     generate: Annotated[int, typer.Option("--generate", "-n", help="Tokens of decode.")] = 128,
@@ -29,7 +30,7 @@ def bench(
     ] = "1,4,16",
     rounds: Annotated[int, typer.Option(help="Rounds that count, after one that does not.")] = 5,
     threads: Annotated[int | None, typer.Option(help="Default: the physical cores.")] = None,
-    kv: Annotated[Literal["f16", "f32"], typer.Option(help="Type of the KV cache.")] = "f16",
+    kv: Annotated[Literal["f16", "q8", "f32"], typer.Option(help="Type of the KV cache.")] = "f16",
     plot: Annotated[Path | None, typer.Option(help="Draw it: a .png or .svg file.")] = None,
     csv: Annotated[Path | None, typer.Option(help="Write every sample as CSV.")] = None,
     markdown: Annotated[Path | None, typer.Option(help="Write the tables as Markdown.")] = None,

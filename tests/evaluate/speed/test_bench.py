@@ -37,7 +37,7 @@ def test_a_run(model: Path) -> None:
     assert len(found.read_bandwidth.values) == 2
     (one,) = found.models
     assert (one.model, one.type, one.file) == (str(model), "F32", model.stat().st_size)
-    assert one.failures == ()
+    assert one.failures == one.agreements == ()
     labels = [row.label for row in one.rows]
     assert labels == [
         *("prefill 8", "decode 4", "decode 4 at 16", "decode 4 × 2", "first token", "peak memory")
@@ -55,6 +55,7 @@ def test_a_run(model: Path) -> None:
 def test_our_timing_counts_all_tokens(model: Path, sequences: int) -> None:
     contender = open_contender(setup(model, sequences=sequences))
     timing = contender.answer(Question(sequences, 8, 5))
+    assert len(timing.first_tokens) == sequences
     assert timing.prefill_tokens == 8 * sequences
     assert timing.decode_tokens == 5 * sequences
     assert timing.prefill_s > 0
@@ -135,3 +136,18 @@ def test_the_name_of_a_cpu(tmp_path: Path) -> None:
     info.write_text("CPU implementer\t: 0x41\n")
     assert cpu_name(info)
     assert cpu_name(tmp_path / "none")
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize(("peer", "module"), [("llamacpp", "xllamacpp"), ("ik", "ik_llama_cpp")])
+def test_a_peer_answers_as_we_do(peer: str, module: str, model: Path) -> None:
+    pytest.importorskip(module)
+    question = Question(3, 20, 4)
+    timings = []
+    for engine in ("pocketlm", peer):
+        with EngineProcess(setup(model, engine, sequences=3)) as process:
+            timings.append(process.ask(question))
+    ours, theirs = timings
+    assert theirs.prefill_tokens == ours.prefill_tokens == 60
+    assert theirs.decode_tokens == ours.decode_tokens == 12
+    assert theirs.first_tokens == ours.first_tokens

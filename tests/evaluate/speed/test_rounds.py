@@ -63,7 +63,8 @@ class Fake:
         speed = self.stage.speeds[self.engine]
         tokens = question.sequences * question.generate
         prompts = question.sequences * question.prompt
-        return Timing(prompts, prompts / speed, tokens, tokens / speed)
+        firsts = tuple(range(question.sequences))
+        return Timing(prompts, prompts / speed, tokens, tokens / speed, firsts)
 
 
 def play(stage: Stage, plan: Plan = PLAN, report: list[Progress] | None = None) -> Rounds:
@@ -91,7 +92,7 @@ def test_engines_take_turns_question_by_question() -> None:
     alone = [f"{e} {q}" for q in ("decode", "decode_at_depth") for e in ALL]
     together = [f"{e} batch_{n}" for n in (2, 4) for e in ALL]
     start = [f"start {e}" for e in ALL]
-    opened = [[f"open {e} {size}" for e in ALL] for size in ("1x21", "4x37")]
+    opened = [[f"open {e} {size}" for e in ALL] for size in ("1x21", "4x69")]
     closed = [f"close {e}" for e in reversed(ALL)]
     assert asked == [
         *(opened[0] + alone + 2 * [*alone, "probe"] + closed),
@@ -123,6 +124,7 @@ def test_the_first_round_does_not_count() -> None:
             assert values == pytest.approx([expected] * PLAN.rounds)
     assert found.bandwidth == [1e9] * 2 * PLAN.rounds
     assert found.versions == dict.fromkeys(ALL, "1")
+    assert found.first_tokens == dict.fromkeys(ALL, (0, 1, 2, 3))
     assert found.failures == []
 
 

@@ -6,11 +6,11 @@ run goes on; where PocketLM itself fails, the run does.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Literal
 
+from pocketlm.engine.build import KvType
 from pocketlm.engine.machine import available_cores
 from pocketlm.errors import RequestError
 from pocketlm.evaluate.speed.contenders import OURS, Setup, require_peers
@@ -18,7 +18,16 @@ from pocketlm.evaluate.speed.first_token import first_token
 from pocketlm.evaluate.speed.limits import read_bandwidth, this_machine
 from pocketlm.evaluate.speed.plan import Plan
 from pocketlm.evaluate.speed.processes import EngineProcess
-from pocketlm.evaluate.speed.results import ModelSpeed, Row, Samples, Speed, Traffic, label, unit
+from pocketlm.evaluate.speed.results import (
+    Agreement,
+    ModelSpeed,
+    Row,
+    Samples,
+    Speed,
+    Traffic,
+    label,
+    unit,
+)
 from pocketlm.evaluate.speed.rounds import Rounds
 from pocketlm.models import open_model
 from pocketlm.models.memory import decode_reads
@@ -38,14 +47,15 @@ def bench(
     batch: Sequence[int] = (1, 4, 16),
     rounds: int = 5,
     threads: int | None = None,
-    kv: Literal["f16", "f32"] = "f16",
+    kv: KvType = "f16",
     progress: ProgressCallback = silent,
 ) -> Speed:
     """Prefill, decode, decode at depth, batched decode, time to the first token and peak memory.
 
     Args:
         refs: one model or several: refs of the store or paths; peers read .gguf files only.
-        against: engines to compare with: "llamacpp", "ik". All hold the model in memory at once.
+        against: engines to compare with: "llamacpp", "llamacpp-nofa", "ik". All hold the model in
+            memory at once.
         prompt, generate, depth, batch, rounds, kv: see ``Plan``.
         threads: of every engine; None is the physical cores.
 
@@ -118,7 +128,17 @@ def _model_speed(name: str, path: Path, rounds: Rounds, plan: Plan) -> ModelSpee
         file=sum(given.path.stat().st_size for given in model_files(path)),
         rows=rows,
         traffic=_traffic(path, rows, Samples(tuple(rounds.bandwidth)).median, plan),
+        agreements=_agreements(rounds.first_tokens),
         failures=tuple(rounds.failures),
+    )
+
+
+def _agreements(first_tokens: Mapping[str, Sequence[int]]) -> tuple[Agreement, ...]:
+    ours = first_tokens[OURS]
+    return tuple(
+        Agreement(name, len(ours), sum(a == b for a, b in zip(ours, theirs, strict=True)))
+        for name, theirs in first_tokens.items()
+        if name != OURS and len(theirs) == len(ours) > 1
     )
 
 

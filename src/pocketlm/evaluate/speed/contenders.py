@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -19,7 +19,9 @@ from pocketlm.errors import RequestError
 from pocketlm.evaluate.speed.plan import Question
 
 OURS = "pocketlm"
-PEERS = ("llamacpp", "ik")
+PEERS = ("llamacpp", "llamacpp-nofa", "ik")
+"""``llamacpp-nofa`` is llama.cpp without flash attention: slower to prefill, faster to decode."""
+
 _CHUNK = 512  # tokens of a prompt that a peer gets at once
 
 
@@ -37,12 +39,17 @@ class Setup:
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds, and the tokens that were computed in them."""
+    """Seconds, and the tokens that were computed in them.
+
+    Attributes:
+        first_tokens: what each sequence went on with, to see whether engines agree.
+    """
 
     prefill_tokens: int
     prefill_s: float
     decode_tokens: int
     decode_s: float
+    first_tokens: tuple[int, ...]
 
 
 class Contender(Protocol):
@@ -97,7 +104,7 @@ class Ours:
         params = SamplingParams(temperature=0, max_tokens=question.generate + 1, ignore_eos=True)
         prompts = question.prompts(engine.runner.vocab)
         begin = perf_counter()
-        waiting = [engine.add(prompt, params) for prompt in prompts]
+        waiting = requests = [engine.add(prompt, params) for prompt in prompts]
         decoded = 0
         while waiting:
             drawn = len(engine.step())
@@ -108,7 +115,13 @@ class Ours:
         while engine.busy:
             decoded += len(engine.step())
         end = perf_counter()
-        return Timing(sum(map(len, prompts)), prefilled - begin, decoded - early, end - prefilled)
+        return Timing(
+            question.sequences * question.prompt,
+            prefilled - begin,
+            decoded - early,
+            end - prefilled,
+            tuple(request.tokens[question.prompt] for request in requests),
+        )
 
 
 class Peer:
@@ -119,14 +132,18 @@ class Peer:
         from pocketlm.backends.llama_api import LlamaApi
         from pocketlm.backends.llamacpp import LlamaCpp
 
-        classes: dict[str, type[LlamaCpp | IkLlamaCpp]] = {"llamacpp": LlamaCpp, "ik": IkLlamaCpp}
-        self._model: LlamaApi = classes[setup.engine](
-            Path(setup.path),
-            context=setup.context,
-            threads=setup.threads,
-            sequences=setup.sequences,
-            kv=setup.kv,  # type: ignore[arg-type]
-        )
+        options: dict[str, Any] = {
+            "context": setup.context,
+            "threads": setup.threads,
+            "sequences": setup.sequences,
+            "kv": setup.kv,
+        }
+        self._model: LlamaApi
+        if setup.engine == "ik":
+            self._model = IkLlamaCpp(Path(setup.path), **options)
+        else:
+            flash = setup.engine == "llamacpp"
+            self._model = LlamaCpp(Path(setup.path), **options, flash_attention=flash)
         self.version = f"{self._model.version}, {self._model.system_info}"
 
     def answer(self, question: Question) -> Timing:
@@ -140,15 +157,15 @@ class Peer:
             for start in range(0, len(prompt), _CHUNK):
                 model.decode(prompt[start : start + _CHUNK], start, sequence=sequence)
             tokens[sequence] = model.logits(-1).argmax()
+        first = tuple(tokens.tolist())
         prefilled = perf_counter()
         for step in range(question.generate):
             model.decode_each(tokens, question.prompt + step)
             for sequence in range(len(prompts)):
                 tokens[sequence] = model.logits(sequence).argmax()
         end = perf_counter()
-        total: int = sum(len(prompt) for prompt in prompts)
-        decoded = question.generate * len(prompts)
-        return Timing(total, prefilled - begin, decoded, end - prefilled)
+        total, decoded = (len(prompts) * n for n in (question.prompt, question.generate))
+        return Timing(total, prefilled - begin, decoded, end - prefilled, first)
 
 
 def require_peers(names: Sequence[str]) -> None:
@@ -161,6 +178,6 @@ def require_peers(names: Sequence[str]) -> None:
     for name in names:
         if name not in PEERS:
             raise RequestError(
-                f"there is no engine '{name}' to measure against, expected {' or '.join(PEERS)}"
+                f"there is no engine '{name}' to measure against, expected {', '.join(PEERS)}"
             )
-        {"llamacpp": llamacpp, "ik": ik}[name].library_path()
+        (ik if name == "ik" else llamacpp).library_path()

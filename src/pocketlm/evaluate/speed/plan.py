@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
 
+from pocketlm.engine.build import KvType
 from pocketlm.errors import RequestError
 
 Measure = str
 """``prefill``, ``decode``, ``decode_at_depth``, ``batch_N``, ``first_token``, ``peak_memory``."""
 
-_BATCH_PROMPT = 32  # tokens: what is timed is decode
+_BATCH_PROMPT = 64  # tokens: what is timed is decode
 _FIRST_ID, _IDS = 1000, 4000  # that prompts are made of, where the vocabulary has them
 
 
@@ -30,7 +30,7 @@ class Plan:
         batch: numbers of sequences that are decoded together.
         rounds: that count; one more before them warms up.
         threads: of every engine.
-        kv: type of the KV cache: "f16", "f32".
+        kv: type of the KV cache: "f16", "f32" or "q8"; of the peers, its nearest.
     """
 
     threads: int
@@ -39,7 +39,7 @@ class Plan:
     depth: int = 2048
     batch: tuple[int, ...] = (1, 4, 16)
     rounds: int = 5
-    kv: Literal["f16", "f32"] = "f16"
+    kv: KvType = "f16"
 
     def __post_init__(self) -> None:
         _check("prompt", self.prompt, 1, 1 << 20)

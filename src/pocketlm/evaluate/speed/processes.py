@@ -67,6 +67,7 @@ class EngineProcess:
             raise self._died() from None
         found = self._hear()
         self.peak_memory = found.pop("peak_memory")
+        found["first_tokens"] = tuple(found["first_tokens"])
         return Timing(**found)
 
     def close(self) -> None:

@@ -39,6 +39,16 @@ class Failure:
 
 
 @dataclass(frozen=True)
+class Agreement:
+    """Of ``prompts`` those that a peer goes on with the same token as PocketLM: not all, as their
+    arithmetic differs, but nearly. An engine that computes something else shows here."""
+
+    engine: str
+    prompts: int
+    same: int
+
+
+@dataclass(frozen=True)
 class Row:
     """One measure of all engines that have it.
 
@@ -96,6 +106,7 @@ class ModelSpeed:
         file: bytes on disk.
         rows: what was measured.
         traffic: of decodes of one sequence.
+        agreements: of each peer that answered the largest batch.
         failures: of engines that could not do all of it.
     """
 
@@ -104,6 +115,7 @@ class ModelSpeed:
     file: int
     rows: tuple[Row, ...]
     traffic: tuple[Traffic, ...]
+    agreements: tuple[Agreement, ...]
     failures: tuple[Failure, ...]
 
 

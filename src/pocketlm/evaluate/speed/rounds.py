@@ -39,6 +39,7 @@ class Rounds:
 
     Attributes:
         samples: by measure and engine, one for each round that counts.
+        first_tokens: by engine, what the most sequences that were asked together went on with.
         failures: of peers.
         versions: of the engines that loaded the model.
         bandwidth: bytes/s that the machine read, once for each round.
@@ -56,6 +57,7 @@ class Rounds:
         progress: ProgressCallback = silent,
     ) -> None:
         self.samples: dict[Measure, dict[str, list[float]]] = {}
+        self.first_tokens: dict[str, tuple[int, ...]] = {}
         self.failures: list[Failure] = []
         self.versions: dict[str, str] = {}
         self.bandwidth: list[float] = []
@@ -107,6 +109,8 @@ class Rounds:
                 self._fail(name, question.decode or question.prefill, error)
                 del engines[name]
                 continue
+            if len(timing.first_tokens) >= len(self.first_tokens.get(name, ())):
+                self.first_tokens[name] = timing.first_tokens
             if counts and question.prefill:
                 self._add(question.prefill, name, timing.prefill_tokens / timing.prefill_s)
             if counts and question.decode:
