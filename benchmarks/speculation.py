@@ -27,13 +27,19 @@ from pocketlm.engine.speculation.speculator import Speculator
 
 
 class Wrong:
-    """A proposer that is sure of what never comes: the last token once more, or another."""
+    """A proposer that is sure of what does not come: always token 0."""
+
+    def prepare(self, request: Request) -> bool:
+        return True
 
     def confidence(self, request: Request) -> int:
         return 8
 
     def propose(self, wanted: Mapping[Request, int]) -> dict[Request, list[int]]:
         return {request: [0] * count for request, count in wanted.items()}
+
+    def clear(self) -> None:
+        pass
 
     def forget(self, request: Request) -> None:
         pass

@@ -60,6 +60,22 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize("temperature", [0.0, 0.9])
+def test_speculation_changes_no_answer(path: Path, temperature: float) -> None:
+    answers = set()
+    for speculate in ("off", "ngram", path):
+        with pocketlm.load(path, threads=1, speculate=speculate) as model:
+            reply = model.generate(
+                "abcabcabc", max_tokens=60, temperature=temperature, seed=3, logprobs=2
+            )
+            answers.add((reply.text, reply.tokens, reply.finish_reason, reply.logprobs))
+            assert 0 <= reply.stats.accepted_tokens <= reply.stats.drafted_tokens
+            assert (model.memory.draft > 0) == (speculate is path)
+            if speculate is path:
+                assert reply.stats.drafted_tokens > 0
+    assert len(answers) == 1
+
+
 def test_chat_answers_a_string_or_messages(model: Model) -> None:
     text = "hello, how are you today?"
     asked = model.chat(text, temperature=0, max_tokens=8)

@@ -13,6 +13,7 @@ import operator
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Unpack
@@ -50,7 +51,7 @@ def load(
     threads: int | None = None,
     kv: KvType = "f16",
     sequences: int = 1,
-    speculate: str = "ngram",
+    speculate: str | Path = "ngram",
     pull: bool = False,
     progress: ProgressCallback = silent,
 ) -> Model:
@@ -63,7 +64,8 @@ def load(
         kv: type of the KV cache: "f16", "q8" for half the memory, or "f32" for exactness.
         sequences: how many answers may be under way at once, each with a whole context.
         speculate: guess tokens to come and check several in one step, which changes no output:
-            "ngram" guesses from the text itself, "off" does not.
+            "ngram" guesses from the text itself, "off" does not, a ref does with that model, which
+            has to have the same vocabulary.
         pull: fetch a model that is not in the store yet.
         progress: told how far that is, in bytes, and packing the weights, in parameters.
 
@@ -72,17 +74,23 @@ def load(
     """
     from pocketlm.models import open_model
 
+    way = speculate if speculate in ("ngram", "off") else "off"
     options = EngineOptions(
-        context=context, threads=threads, kv=kv, sequences=sequences, speculate=speculate
+        context=context, threads=threads, kv=kv, sequences=sequences, speculate=str(way)
     )
     path, name = _locate(ref, pull=pull, progress=progress)
+    guesser = None
+    if speculate != way:
+        guesser, _ = _locate(speculate, pull=pull, progress=progress)
     started = time.perf_counter()
-    spec = open_model(path)
-    try:
-        return Model(spec, options, name=name, progress=progress, started=started)
-    except BaseException:
-        spec.close()
-        raise
+    with ExitStack() as opened:
+        spec = open_model(path)
+        opened.callback(spec.close)
+        draft = None
+        if guesser is not None:
+            draft = open_model(guesser)
+            opened.callback(draft.close)
+        return Model(spec, options, draft=draft, name=name, progress=progress, started=started)
 
 
 class Model:
@@ -103,6 +111,7 @@ class Model:
         spec: ModelSpec,
         options: EngineOptions,
         *,
+        draft: ModelSpec | None = None,
         name: str | None = None,
         progress: ProgressCallback = silent,
         started: float | None = None,
@@ -110,11 +119,13 @@ class Model:
         started = time.perf_counter() if started is None else started
         self.name = name or spec.name
         self.config: ModelConfig = spec.config
-        self.memory: MemoryPlan = require_memory(spec, options)
+        self.memory: MemoryPlan = require_memory(spec, options, draft=draft)
         self.tokenizer: Tokenizer = _tokenizer(spec)
         self.template: ChatTemplate | None = _template(spec, self.tokenizer)
         self._defaults = spec.generation
-        built: Built = build_engine(spec, self.tokenizer.eos_ids, options, progress=progress)
+        built: Built = build_engine(
+            spec, self.tokenizer.eos_ids, options, draft=draft, progress=progress
+        )
         self.context = built.context
         self.threads = built.threads
         self._engine: SharedEngine | None = SharedEngine(built.engine)

@@ -11,7 +11,7 @@ import pocketlm
 from pocketlm.engine import build
 from pocketlm.engine.build import EngineOptions, build_engine, require_memory
 from pocketlm.engine.machine import Memory
-from pocketlm.errors import CapacityError, RequestError
+from pocketlm.errors import CapacityError, NotFoundError, RequestError, UnsupportedError
 from pocketlm.models import open_model
 from pocketlm.models.memory import tokenizer_memory
 from pocketlm.text import Tokenizer
@@ -89,3 +89,30 @@ def test_building_a_tokenizer_can_be_what_takes_most(
 def test_a_context_beyond_the_models(path: Path) -> None:
     with pytest.raises(RequestError, match="made for 256"):
         require_memory(open_model(path), EngineOptions(context=CONTEXT + 1))
+
+
+def test_a_draft_model_is_part_of_the_plan(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec, draft = open_model(path), open_model(path)
+    alone = require_memory(spec, OPTIONS)
+    both = require_memory(spec, OPTIONS, draft=draft)
+    assert both.draft > alone.weights + alone.kv
+    assert both.total == alone.total + both.draft
+    leave(monkeypatch, both.total - 1)
+    with pytest.raises(CapacityError, match=r"\+ draft model .* of RAM"):
+        require_memory(spec, OPTIONS, draft=draft)
+
+
+def test_a_draft_model_with_other_tokens_is_refused(path: Path, tmp_path: Path) -> None:
+    control = ["<|endoftext|>", "<|im_start|>", "<|other|>"]
+    other = write_tiny_model(tmp_path / "other.gguf", control=control)
+    with pytest.raises(
+        UnsupportedError, match=r"token 259 is '<\|other\|>' there, '<\|im_end\|>' h"
+    ):
+        pocketlm.load(path, threads=1, speculate=str(other))
+
+
+def test_speculation_is_on_off_or_a_model(path: Path) -> None:
+    with pytest.raises(RequestError, match="speculate is 'on', expected ngram or off"):
+        EngineOptions(speculate="on")
+    with pytest.raises(NotFoundError):
+        pocketlm.load(path, threads=1, speculate="./not-there.gguf")

@@ -99,6 +99,7 @@ def stats_lines(stats: Stats, reason: str, model: Model) -> list[str]:
     memory = model.memory
     ttft = f", first token after {stats.ttft_s:.2f} s" if stats.ttft_s is not None else ""
     peak = peak_memory()
+    draft = f", draft model {memory.draft / mib:,.0f}" if memory.draft else ""
     guessed = ""
     if stats.drafted_tokens:
         guessed = f" · {stats.accepted_tokens:,} of {stats.drafted_tokens:,} guessed tokens right"
@@ -111,7 +112,7 @@ def stats_lines(stats: Stats, reason: str, model: Model) -> list[str]:
         f"· ended by {reason} · seed {stats.seed}{guessed}",
         f"memory   {f'peak {peak / mib:,.0f} MiB · ' if peak else ''}"
         f"weights {memory.weights / mib:,.0f}, KV cache {memory.kv / mib:,.0f}, "
-        f"workspace {memory.workspace / mib:,.0f} MiB",
+        f"workspace {memory.workspace / mib:,.0f}{draft} MiB",
     ]
 
 

@@ -42,7 +42,7 @@ def run(
     threads: Annotated[int | None, typer.Option(help="Default: the physical cores.")] = None,
     kv: Annotated[Literal["f16", "q8", "f32"], typer.Option(help="Type of the KV cache.")] = "f16",
     speculate: Annotated[
-        str, typer.Option(help="Guess tokens from the text itself (ngram), or not (off).")
+        str, typer.Option(help="Guess tokens: ngram (from the text), off, or a smaller model.")
     ] = "ngram",
     think: Annotated[
         bool | None, typer.Option(help="Let a model that can think do so, or not.")

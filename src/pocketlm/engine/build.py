@@ -14,7 +14,10 @@ from pocketlm import _native
 from pocketlm.engine.engine import Engine, EngineConfig
 from pocketlm.engine.machine import available_cores, available_memory
 from pocketlm.engine.runner import NativeRunner, RunnerLimits
+from pocketlm.engine.speculation.draft_model import DraftModel
 from pocketlm.engine.speculation.ngram import NgramProposer
+from pocketlm.engine.speculation.proposer import Proposer
+from pocketlm.engine.speculation.same_tokens import require_same_tokens
 from pocketlm.engine.speculation.speculator import Speculator
 from pocketlm.errors import CapacityError, RequestError
 from pocketlm.models.memory import Capacity, core_memory, kv_pages, tokenizer_memory
@@ -28,6 +31,7 @@ _MOST_SEQUENCES = 1024
 # Rows of logits that scoring asks for at once: enough for the output matrix to be read for many
 # tokens, within this many bytes.
 _ROW_BYTES = 16 << 20
+_DRAFT_STEP = 256  # tokens that a draft model reads at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +48,7 @@ class EngineOptions:
         output_rows: rows of logits in one step at most; None is as many as scoring asks for.
         prefix_cache: whether equal beginnings are computed once.
         speculate: where guesses of the tokens to come are from: "ngram", the sequence itself, or
-            "off". The output does not depend on it.
+            "off"; a draft model takes the place of either. The output does not depend on it.
     """
 
     context: int | None = None
@@ -73,17 +77,18 @@ class MemoryPlan:
     """Bytes that a running model takes, beside what its process has anyway.
 
     Workspace is the most that a step can use; one sequence touches less of it. ``tokenizer`` is 0
-    where the engine is built without one.
+    where the engine is built without one, ``draft`` without a draft model (all that it takes).
     """
 
     weights: int
     kv: int
     workspace: int
     tokenizer: int = 0
+    draft: int = 0
 
     @property
     def total(self) -> int:
-        return self.weights + self.kv + self.workspace + self.tokenizer
+        return self.weights + self.kv + self.workspace + self.tokenizer + self.draft
 
 
 @dataclass(frozen=True)
@@ -101,33 +106,28 @@ def build_engine(
     eos_ids: frozenset[int],
     options: EngineOptions,
     *,
+    draft: ModelSpec | None = None,
     progress: ProgressCallback = silent,
 ) -> Built:
     """Packs the weights, allocates the KV cache and returns the engine.
 
+    draft: a model of the same vocabulary that guesses tokens to come.
+
     Raises CapacityError with all numbers where it does not fit into memory, RequestError for a
     context beyond what the model was made for or a wrong POCKETLM_ISA, ModelFileError for weights
-    that cannot be packed.
+    that cannot be packed, UnsupportedError for a draft model with other tokens.
     """
-    from pocketlm.models.build import build_executor
-
     _require_instruction_set()
     config = spec.config
     context = choose_context(options.context, config.context)
     threads = options.threads or available_cores()
-    plan = _core_plan(spec, options, context, threads)
+    plan = _core_plan(spec, options, context, threads, draft)
     _require_memory(plan, plan.total, context=context)
-    executor = build_executor(spec, threads=threads, progress=progress)
-    capacity = _capacity(options, context, config.vocab, threads)
-    limits = RunnerLimits(
-        max_tokens=capacity.tokens,
-        max_sequences=capacity.sequences,
-        max_rows=capacity.rows,
-        pages=kv_pages(executor.windows, capacity),
-        kv=capacity.kv,
-    )
-    _require_memory(plan, plan.kv + plan.workspace, context=context)
-    runner = NativeRunner(executor, limits, vocab=config.vocab)
+    proposer: Proposer | None = NgramProposer() if options.speculate == "ngram" else None
+    if draft is not None:
+        require_same_tokens(spec, draft)
+        proposer = _draft_model(draft, options, plan, context, config.vocab, progress)
+    runner = _runner(spec, options, plan, context, progress)
     engine = Engine(
         runner,
         EngineConfig(
@@ -136,28 +136,86 @@ def build_engine(
             rope_switch=config.rope_switch,
             prefix_cache=options.prefix_cache,
         ),
-        Speculator(NgramProposer()) if options.speculate == "ngram" else None,
+        None if proposer is None else Speculator(proposer),
     )
     return Built(engine, plan, context, threads)
 
 
-def require_memory(spec: ModelSpec, options: EngineOptions) -> MemoryPlan:
+def _draft_model(
+    spec: ModelSpec,
+    options: EngineOptions,
+    plan: MemoryPlan,
+    context: int,
+    vocab: int,
+    progress: ProgressCallback,
+) -> DraftModel:
+    """The draft model, ready to guess for sequences of ``context`` as far as it can read them."""
+    context = min(context, spec.config.context)
+    runner = _runner(spec, _draft_options(options), plan, context, progress)
+    return DraftModel(runner, vocab=vocab, context=context, rope_switch=spec.config.rope_switch)
+
+
+def _draft_options(options: EngineOptions) -> EngineOptions:
+    return replace(options, step_tokens=_DRAFT_STEP, output_rows=options.sequences)
+
+
+def _runner(
+    spec: ModelSpec,
+    options: EngineOptions,
+    plan: MemoryPlan,
+    context: int,
+    progress: ProgressCallback,
+) -> NativeRunner:
+    """Packs the weights, and asks whether the rest still fits before it is allocated."""
+    from pocketlm.models.build import build_executor
+
+    threads = options.threads or available_cores()
+    executor = build_executor(spec, threads=threads, progress=progress)
+    capacity = _capacity(options, context, spec.config.vocab, threads)
+    limits = RunnerLimits(
+        max_tokens=capacity.tokens,
+        max_sequences=capacity.sequences,
+        max_rows=capacity.rows,
+        pages=kv_pages(executor.windows, capacity),
+        kv=capacity.kv,
+    )
+    sizes = executor.requirements(
+        limits.max_tokens, limits.max_sequences, limits.max_rows, list(limits.pages), limits.kv
+    )
+    _require_memory(plan, sizes["kv"] + sizes["workspace"], context=context)
+    return NativeRunner(executor, limits, vocab=spec.config.vocab)
+
+
+def require_memory(
+    spec: ModelSpec, options: EngineOptions, *, draft: ModelSpec | None = None
+) -> MemoryPlan:
     """What the model with its tokenizer will take, if it fits; nothing of it is loaded yet.
 
     Raises as ``build_engine`` does.
     """
     _require_instruction_set()
     context = choose_context(options.context, spec.config.context)
-    core = _core_plan(spec, options, context, options.threads or available_cores())
+    core = _core_plan(spec, options, context, options.threads or available_cores(), draft)
     tokenizer = tokenizer_memory(spec)
     plan = replace(core, tokenizer=tokenizer.kept)
     _require_memory(plan, max(plan.total, tokenizer.building), context=context)
     return plan
 
 
-def _core_plan(spec: ModelSpec, options: EngineOptions, context: int, threads: int) -> MemoryPlan:
+def _core_plan(
+    spec: ModelSpec,
+    options: EngineOptions,
+    context: int,
+    threads: int,
+    draft: ModelSpec | None = None,
+) -> MemoryPlan:
     sizes = core_memory(spec, _capacity(options, context, spec.config.vocab, threads))
-    return MemoryPlan(sizes.weights, sizes.kv, sizes.workspace)
+    plan = MemoryPlan(sizes.weights, sizes.kv, sizes.workspace)
+    if draft is None:
+        return plan
+    context = min(context, draft.config.context)
+    other = _core_plan(draft, _draft_options(options), context, threads)
+    return replace(plan, draft=other.total)
 
 
 def _capacity(options: EngineOptions, context: int, vocab: int, threads: int) -> Capacity:
@@ -203,6 +261,8 @@ def _require_memory(plan: MemoryPlan, missing: int, *, context: int) -> None:
     parts += f" + workspace {plan.workspace / gib:.2f}"
     if plan.tokenizer:
         parts += f" + tokenizer {plan.tokenizer / gib:.2f}"
+    if plan.draft:
+        parts += f" + draft model {plan.draft / gib:.2f}"
     needed = max(plan.total, missing)
     raise CapacityError(
         f"the model needs {needed / gib:.2f} GiB ({parts}) for a context of {context:,}, "

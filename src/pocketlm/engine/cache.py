@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pocketlm.engine.blocks import BlockPool, Key, key_after, root
 from pocketlm.models.memory import pages_held
@@ -37,6 +38,17 @@ class BlockTable:
         self.rows = np.zeros((groups, pages), np.int32)
         self.firsts = [0] * groups
         self.count = 0
+
+
+def block_tables(tables: Sequence[BlockTable]) -> NDArray[np.int32]:
+    """The tables of a batch, (groups, sequences, pages), as the runner wants them."""
+    if len(tables) == 1:
+        return tables[0].rows[:, None]
+    width = max(table.count for table in tables)
+    found = np.zeros((len(tables[0].rows), len(tables), width), np.int32)
+    for i, table in enumerate(tables):
+        found[:, i, : table.count] = table.rows[:, : table.count]
+    return found
 
 
 @dataclass(frozen=True, slots=True)

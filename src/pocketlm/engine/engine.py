@@ -18,10 +18,10 @@ from time import perf_counter
 import numpy as np
 
 from pocketlm._native import Sampler
-from pocketlm.engine.cache import KVCache
+from pocketlm.engine.cache import KVCache, block_tables
 from pocketlm.engine.context import Overflow, fit
 from pocketlm.engine.request import Decoder, FinishReason, Request, Status, TokenLogprobs
-from pocketlm.engine.runner import Floats, Ints, Runner, StepBatch
+from pocketlm.engine.runner import Floats, Runner, StepBatch
 from pocketlm.engine.sampling import SamplingParams
 from pocketlm.engine.scheduler import Scheduler, Share
 from pocketlm.engine.speculation.speculator import Speculator
@@ -154,8 +154,12 @@ class Engine:
             accepted[request] = len(drawn) - 1
             outputs += drawn
             row += 1 + len(draft)
-        if self._speculator is not None and len(batch.rows) == len(batch.tokens):
+        if self._speculator is None:
+            pass
+        elif len(batch.rows) == len(batch.tokens):
             self._speculator.decoded(seconds, drafts, accepted)
+        else:
+            self._speculator.read(seconds)
         return outputs
 
     def abort(self, request: Request) -> None:
@@ -173,8 +177,8 @@ class Engine:
         for request in ended:
             request.status = Status.FINISHED
             request.finish_reason = "error"
-            if self._speculator is not None:
-                self._speculator.forget(request)
+        if self._speculator is not None:
+            self._speculator.clear()
         self._clear()
         return ended
 
@@ -229,7 +233,7 @@ class Engine:
             np.array(tokens, np.int32),
             facts[0],
             facts[1],
-            _tables(shares),
+            block_tables([share.request.table for share in shares]),
             facts[2],
             np.array(rows, np.int32),
         )
@@ -345,14 +349,3 @@ class Engine:
         )
         sampler.observe(np.asarray(prompt, np.int32), False)
         return sampler
-
-
-def _tables(shares: Sequence[Share]) -> Ints:
-    """The block tables of a batch."""
-    if len(shares) == 1:
-        return shares[0].request.table.rows[:, None]
-    tables = [share.request.table for share in shares]
-    found = np.zeros((len(tables[0].rows), len(tables), max(t.count for t in tables)), np.int32)
-    for i, table in enumerate(tables):
-        found[:, i, : table.count] = table.rows[:, : table.count]
-    return found

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from pocketlm.engine.request import Request
 from pocketlm.engine.speculation.ngram import NgramProposer
+from pocketlm.engine.speculation.proposer import Proposer
 from pocketlm.engine.speculation.speculator import Room, Speculator
 
 Guess = Callable[[Request, int], list[int]]
@@ -66,3 +67,27 @@ def knowing_guess(
         return [t if rng.random() >= wrong else (t + 1) % vocab for t in coming]
 
     return guess
+
+
+class Asking(Speculator):
+    """Takes as many guesses of a proposer as there is room for, whatever they cost."""
+
+    def __init__(self, proposer: Proposer, most: int = 6) -> None:
+        super().__init__(proposer)
+        self._ready: set[Request] = set()
+        self._most = most
+
+    def drafts(
+        self, requests: Sequence[Request], room: Room, spare: int
+    ) -> Mapping[Request, list[int]]:
+        wanted = {}
+        for request in requests:
+            if request not in self._ready:
+                if self._proposer.prepare(request):
+                    self._ready.add(request)
+                continue
+            count = min(room(request), spare, self._most)
+            if self._proposer.confidence(request) is not None and count > 0:
+                wanted[request] = count
+                spare -= count
+        return self._proposer.propose(wanted)

@@ -22,11 +22,17 @@ class Always:
     def __init__(self, confidence: int = 4) -> None:
         self._confidence = confidence
 
+    def prepare(self, request: Request) -> bool:
+        return True
+
     def confidence(self, request: Request) -> int | None:
         return self._confidence
 
     def propose(self, wanted: Mapping[Request, int]) -> Mapping[Request, list[int]]:
         return {request: [0] * count for request, count in wanted.items()}
+
+    def clear(self) -> None:
+        pass
 
     def forget(self, request: Request) -> None:
         pass

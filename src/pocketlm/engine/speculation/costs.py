@@ -33,12 +33,14 @@ class StepCosts:
             self._shape[tokens] = seconds / self._speed
             self._unsettled[tokens] = _SAMPLES
         elif guessed or self._unsettled[tokens]:
-            self._shape[tokens] = _toward(known, seconds / self._speed)
+            self._shape[tokens] = toward(known, seconds / self._speed)
             self._unsettled[tokens] -= self._unsettled[tokens] > 0
         else:
-            self._speed = _toward(self._speed, seconds / known)
-        for size in self._sizes[: bisect_left(self._sizes, tokens)]:  # fewer tokens cost no more
-            self._shape[size] = min(self._shape[size], self._shape[tokens])
+            self._speed = toward(self._speed, seconds / known)
+        at = bisect_left(self._sizes, tokens)  # fewer tokens cost no more
+        least = min(self._shape[size] for size in self._sizes[at:])
+        for size in self._sizes[: at + 1]:
+            self._shape[size] = min(self._shape[size], least)
 
     def __bool__(self) -> bool:
         return bool(self._sizes)
@@ -55,7 +57,7 @@ class StepCosts:
         return self._speed * self._shape[nearest] * scale
 
 
-def _toward(estimate: float, found: float) -> float:
+def toward(estimate: float, found: float) -> float:
     """Follows faster steps quickly and slower ones slowly: a step is slower than it has to be when
     the machine does something else, but never faster."""
     return estimate + (found - estimate) / (4 if found < estimate else 16)

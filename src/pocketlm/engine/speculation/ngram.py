@@ -64,16 +64,23 @@ class NgramProposer:
         self._indices: dict[Request, PairIndex] = {}
         self._following: dict[Request, int] = {}
 
+    def prepare(self, request: Request) -> bool:
+        self._indices[request] = index = PairIndex()
+        index.update(request.tokens)
+        return True
+
     def confidence(self, request: Request) -> int | None:
-        index = self._indices.get(request)
-        if index is None:
-            index = self._indices[request] = PairIndex()
+        index = self._indices[request]
         index.update(request.tokens)
         length, self._following[request] = index.match(request.tokens)
         return length or None
 
     def propose(self, wanted: Mapping[Request, int]) -> Mapping[Request, list[int]]:
         return {r: follow(r.tokens, self._following[r], count) for r, count in wanted.items()}
+
+    def clear(self) -> None:
+        self._indices.clear()
+        self._following.clear()
 
     def forget(self, request: Request) -> None:
         self._indices.pop(request, None)

@@ -6,7 +6,9 @@ most tokens in a second; none, often. Costs are measured, probabilities counted.
 
 That may go wrong: guesses stop paying, or never have. So an account is kept of the time that
 guessing has cost and saved, and where the cost exceeds ``_MOST_LOST`` of all time spent, nothing
-is guessed until it has sunk below that again.
+is guessed until it has sunk below that again. What a proposer reads before it can guess at all (a
+prompt, by a draft model) is an investment: after the first requests it is only made while the
+account, all investments included, is as good.
 """
 
 from __future__ import annotations
@@ -16,12 +18,13 @@ from time import perf_counter
 
 from pocketlm.engine.request import Request
 from pocketlm.engine.speculation.acceptance import Acceptance
-from pocketlm.engine.speculation.costs import StepCosts
+from pocketlm.engine.speculation.costs import StepCosts, toward
 from pocketlm.engine.speculation.proposer import Proposer
 
 MOST_TOKENS = 15  # guessed for one request in one step
 _LEAST_CHANCE = 0.03
 _MOST_LOST = 0.01
+_TRIALS = 4  # requests
 
 
 Room = Callable[[Request], int]
@@ -37,6 +40,9 @@ class Speculator:
         self._proposing = 0.0  # seconds that a proposed token takes
         self._spent = 0.0  # seconds of all steps
         self._lost = 0.0  # of them, for guesses, less what these saved
+        self._invested = 0.0  # seconds of reading before the first guess of each request
+        self._trials = _TRIALS
+        self._reading: Request | None = None  # what the proposer has begun to read
         self._counts: dict[Request, dict[int, Acceptance]] = {}
         self._class: dict[Request, int] = {}  # of the guesses in this step
 
@@ -46,6 +52,7 @@ class Speculator:
         """The guesses for a step of these requests, at most ``spare`` tokens."""
         if not self._costs or spare <= 0 or self._lost > _MOST_LOST * self._spent:
             return {}
+        self._prepare(requests)
         chances = self._chances(requests, room)
         wanted = self._wanted(chances[:spare], len(requests)) if chances else None
         if not wanted:
@@ -55,8 +62,25 @@ class Speculator:
         seconds = perf_counter() - started
         tokens = sum(len(draft) for draft in proposed.values())
         self._lost += seconds
-        self._proposing += (seconds / max(tokens, 1) - self._proposing) / 4
+        self._proposing = toward(self._proposing, seconds / max(tokens, 1))
         return {request: draft for request, draft in proposed.items() if draft}
+
+    def _prepare(self, requests: Sequence[Request]) -> None:
+        """Has the proposer read on in the first request that it does not know yet."""
+        for request in requests:
+            if request in self._counts:
+                continue
+            if self._reading is not request:
+                if self._trials:
+                    self._trials -= 1
+                elif self._lost + self._invested > _MOST_LOST * self._spent:
+                    continue
+                self._reading = request
+            started = perf_counter()
+            if self._proposer.prepare(request):
+                self._counts[request] = {}
+            self._invested += perf_counter() - started
+            return
 
     def _chances(self, requests: Sequence[Request], room: Room) -> list[tuple[float, Request]]:
         """How likely each guess that could be made is right with all before it; likely ones first.
@@ -65,11 +89,11 @@ class Speculator:
         """
         chances: list[tuple[float, Request]] = []
         for request in requests:
-            confidence = self._proposer.confidence(request)
-            if confidence is None:
+            counts = self._counts.get(request)
+            confidence = None if counts is None else self._proposer.confidence(request)
+            if counts is None or confidence is None:
                 continue
             self._class[request] = confidence
-            counts = self._counts.setdefault(request, {})
             acceptance = counts.get(confidence)
             if acceptance is None:
                 acceptance = counts[confidence] = Acceptance(confidence)
@@ -100,6 +124,10 @@ class Speculator:
             wanted[request] = wanted.get(request, 0) + 1
         return wanted
 
+    def read(self, seconds: float) -> None:
+        """A step took so long in which a prompt was read, without guesses."""
+        self._spent += seconds
+
     def decoded(
         self,
         seconds: float,
@@ -121,6 +149,12 @@ class Speculator:
             counts = self._counts.get(request)
             if counts is not None and draft:  # else it has ended in this step
                 counts[self._class[request]].record(len(draft), accepted[request])
+
+    def clear(self) -> None:
+        """All requests have ended, in a step that was cut off anywhere."""
+        self._counts.clear()
+        self._class.clear()
+        self._proposer.clear()
 
     def forget(self, request: Request) -> None:
         """The request has ended."""
