@@ -164,6 +164,40 @@ def test_the_prefix_cache_is_used_and_changes_no_bit() -> None:
     assert request.cached == 64
 
 
+def drawn(engine: tiny.RecordingEngine, prompt: list[int]) -> tuple[list[bytes], int]:
+    """The logits of three tokens, and how much of the prompt was cached."""
+    request = engine.add(prompt, SamplingParams(temperature=0, max_tokens=3))
+    while engine.busy:
+        engine.step()
+    return engine.drawn[request.id], request.cached
+
+
+@given(
+    shared=st.integers(0, 140),
+    between=st.sampled_from([0, 20, 100]),
+    spare=st.integers(0, 4),
+)
+@settings(max_examples=40, deadline=None)
+def test_a_cached_beginning_of_any_length_changes_no_bit(
+    shared: int, between: int, spare: int
+) -> None:
+    held = pages_held(tiny.WINDOW, tiny.CONTEXT, 32, 32)
+    engine = tiny.engine(max_tokens=32, windowed_pages=held + spare)
+    prompt = prompt_of(1, 140)
+    drawn(engine, prompt)
+    if between:
+        drawn(engine, prompt_of(2, between))
+    asked = [*prompt[:shared], *prompt_of(3, 10)]
+    logits, cached = drawn(engine, asked)
+    assert logits == drawn(tiny.engine(prefix_cache=False), asked)[0]
+    if not between and len(asked) > tiny.SWITCH:
+        # Of the 5 pages that 142 positions took, the group with a window has lost the first ones.
+        gone = max(0, 5 - held - spare)
+        pages = shared // 32
+        first = max(0, 32 * pages - tiny.WINDOW + 1) // 32
+        assert cached == (32 * pages if first >= gone else 0)
+
+
 @pytest.mark.parametrize("length", [2, 17, 79, 80, 81, 82, 160])
 def test_scores_are_the_log_softmax_of_the_engines_logits(length: int) -> None:
     engine = tiny.engine()
