@@ -41,5 +41,6 @@ void bind_formats(nb::module_& m);
 void bind_program(nb::module_& m);
 void bind_quantize(nb::module_& m);
 void bind_sampling(nb::module_& m);
+void bind_text(nb::module_& m);
 
 }  // namespace pocketlm

@@ -61,4 +61,5 @@ NB_MODULE(_native, m) {
   bind_program(m);
   bind_quantize(m);
   bind_sampling(m);
+  bind_text(m);
 }

@@ -1,6 +1,6 @@
 """The C++ core. Arrays are one-dimensional and C-contiguous unless a shape is given."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -203,3 +203,46 @@ def divergence_rows(
     KL(reference || candidate) in nats; log softmax at the target of the reference, of the
     candidate; 1 where both have the same likeliest token, else 0. Raises ValueError.
     """
+
+class Bpe:
+    """A vocabulary with its merges: words to ids, ids to the texts of tokens and back.
+
+    tokens: texts by id, all different and not empty.
+    control: ids that no merge builds.
+    merges: "left right", best first; None where they follow from the vocabulary: any two tokens
+        whose joined text is a token merge, ranked by that token.
+    order: of implied merges: the rank of each token, smaller first, ties by the longer left and
+        then the longer right half; None ranks by id, ties by the shorter left half.
+    ignore_merges: a word that is a token is that token.
+    byte_fallback: characters that are no tokens become "<0xNN>" tokens.
+    unknown: the id of what is left over, -1 to leave it out.
+
+    Raises ModelFileError, whose message begins with "tokens" or "merges".
+    """
+
+    nbytes: int
+    def __init__(
+        self,
+        tokens: list[str],
+        control: NDArray[np.int32],
+        merges: list[str] | None,
+        order: NDArray[np.uint32] | None,
+        ignore_merges: bool,
+        byte_fallback: bool,
+        unknown: int,
+    ) -> None: ...
+    def __len__(self) -> int: ...
+    def __getitem__(self, id: int) -> str: ...
+    def __iter__(self) -> Iterator[str]: ...
+    def find(self, text: str) -> int:
+        """The id of a token, -1 where there is none."""
+
+    def encode(self, words: list[str]) -> list[int]:
+        """The ids of words that are tokenized one by one; ``UnicodeEncodeError`` for surrogates."""
+
+class TokenFinder:
+    """Finds texts in a text: the leftmost, and of those that begin there the longest."""
+
+    def __init__(self, texts: list[str]) -> None: ...
+    def find(self, text: str) -> list[tuple[int, int, int]]:
+        """(start, end, which), in characters; the finds do not overlap."""

@@ -270,7 +270,7 @@ def test_real_tokenizers_survive_the_way_there_and_back(
     architecture = str(metadata["general.architecture"])
     parts = tokenizer_parts(metadata, architecture)
     for file_name, data in tokenizer_files(
-        metadata, parts, gguf_templates(metadata), {}, 512
+        metadata, parts, gguf_templates(metadata), {}, 512, architecture
     ).items():
         (tmp_path / file_name).write_bytes(data)
     found = tokenizer_metadata(tmp_path, rows, architecture)

@@ -170,7 +170,7 @@ HOSTILE_BYTE_LEVEL = [
     ("tokens", [], r"tokenizer\.ggml\.tokens is missing"),
     ("tokens", "a", r"tokenizer\.ggml\.tokens should be an array"),
     ("tokens", [b"\xff", "a"], r"tokenizer\.ggml\.tokens\[0\].*invalid UTF-8"),
-    ("tokens", ["a", "b", "a"], r"tokenizer\.ggml\.tokens\[2\] repeats"),
+    ("tokens", ["a", "b", "a", *map(str, range(264))], r"tokenizer\.ggml\.tokens\[2\] repeats"),
     ("tokens", np.zeros(3), r"tokenizer\.ggml\.tokens should be an array of strings"),
     ("token_type", [1, 1], r"tokenizer\.ggml\.token_type has 2 entries"),
     ("token_type", [99] * 267, r"tokenizer\.ggml\.token_type\[0\] is 99"),

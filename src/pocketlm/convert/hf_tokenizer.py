@@ -1,8 +1,8 @@
 """A GGUF file's tokenizer as the files of a Hugging Face folder.
 
-tokenizer.json is what ``text.gguf_tokenizer`` builds for the engine, completed with what only
-transformers needs: the decoder, and what is put around a text. A SentencePiece vocabulary also
-gets its tokenizer.model, which keeps the scores.
+tokenizer.json holds the steps that ``text.gguf_tokenizer`` sets for the engine, the vocabulary and
+its merges, and what only transformers needs: the decoder, and what is put around a text. A
+SentencePiece vocabulary also gets its tokenizer.model, which keeps the scores.
 """
 
 from __future__ import annotations
@@ -10,14 +10,20 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from tokenizers import decoders, processors
+import tokenizers
+from tokenizers import decoders, models, processors
 
+from pocketlm.convert.implied_merges import implied_merges
 from pocketlm.convert.pieces import Piece, encode_pieces
 from pocketlm.models.generation import folder_sampling
+from pocketlm.text.encoders import BpeEncoder
 from pocketlm.text.gguf_fields import GGUFVocabulary, TokenType, read_vocabulary
+from pocketlm.text.gguf_tokenizer import is_gemma
 from pocketlm.text.parts import TokenizerParts
+from pocketlm.text.pretokenizers import pre_tokenizer
 
 _SPACE = "\u2581"
+_ADDED = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
 
 Json = dict[str, object]
 
@@ -28,6 +34,7 @@ def tokenizer_files(
     templates: Mapping[str, str],
     generation: Mapping[str, float],
     context: int,
+    architecture: str,
 ) -> dict[str, bytes]:
     """The folder's tokenizer and generation files, by name.
 
@@ -37,13 +44,14 @@ def tokenizer_files(
         templates: chat templates by name.
         generation: sampling defaults.
         context: positions of the model.
+        architecture: ``general.architecture``.
 
     Raises:
         ModelFileError: a tokenizer key breaks the format.
     """
     vocabulary = read_vocabulary(metadata)
     files = {
-        "tokenizer.json": _json(_tokenizer(vocabulary, parts), indent=None),
+        "tokenizer.json": _json(_tokenizer(vocabulary, parts, architecture), indent=None),
         "tokenizer_config.json": _json(_config(vocabulary, parts, templates, context)),
         "generation_config.json": _json(_generation(parts, generation)),
     }
@@ -72,7 +80,7 @@ def _json(value: Json, *, indent: int | None = 2) -> bytes:
 
 def _unused(vocabulary: GGUFVocabulary) -> set[str]:
     """Tokens that only fill the embedding's rows: no tokenizer.json has them."""
-    types = vocabulary.types or []
+    types = [] if vocabulary.types is None else vocabulary.types.tolist()
     return {
         vocabulary.tokens[i]
         for i, kind in enumerate(types)
@@ -80,9 +88,16 @@ def _unused(vocabulary: GGUFVocabulary) -> set[str]:
     } | {token for token in vocabulary.tokens if token.startswith("\ufdd0")}
 
 
-def _tokenizer(vocabulary: GGUFVocabulary, parts: TokenizerParts) -> Json:
-    backend = parts.backend
-    if parts.vocabulary.spelling == "byte_level":
+def _tokenizer(vocabulary: GGUFVocabulary, parts: TokenizerParts, architecture: str) -> Json:
+    encoder, tokens = parts.encoder, list(parts.vocabulary.tokens)
+    assert isinstance(encoder, BpeEncoder)
+    backend = tokenizers.Tokenizer(models.BPE({}, []))
+    if encoder.normalizer is not None:
+        backend.normalizer = encoder.normalizer
+    if encoder.pre_tokenizer is not None:
+        backend.pre_tokenizer = encoder.pre_tokenizer
+    byte_level = parts.vocabulary.spelling == "byte_level"
+    if byte_level:
         backend.decoder = decoders.ByteLevel()
     else:
         steps = [decoders.Replace(_SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
@@ -93,12 +108,26 @@ def _tokenizer(vocabulary: GGUFVocabulary, parts: TokenizerParts) -> Json:
     if around is not None:
         backend.post_processor = around
     content: Json = json.loads(backend.to_str())
-    model = content["model"]
-    assert isinstance(model, dict)
-    for token in _unused(vocabulary):
-        model["vocab"].pop(token, None)
+    content["added_tokens"] = [
+        {"id": i, "content": text, "special": i in parts.vocabulary.control} | _ADDED
+        for i, text in encoder.added
+    ]
     if vocabulary.merges is not None:
-        model["merges"] = [line.split(" ", 1) for line in vocabulary.merges]
+        merges = [line.split(" ", 1) for line in vocabulary.merges]
+    else:
+        scores = None if is_gemma(vocabulary, architecture) else vocabulary.scores
+        ranked = None if scores is None else scores.tolist()
+        merges = [list(pair) for pair in implied_merges(tokens, ranked, parts.vocabulary.control)]
+    unused = _unused(vocabulary)
+    content["model"] = {
+        "type": "BPE",
+        "unk_token": None if byte_level else tokens[vocabulary.ids.get("unknown", 0)],
+        "fuse_unk": not byte_level,
+        "byte_fallback": not byte_level,
+        "ignore_merges": byte_level and pre_tokenizer(vocabulary.pre).ignore_merges,
+        "vocab": {token: i for i, token in enumerate(tokens) if token not in unused},
+        "merges": merges,
+    }
     return content
 
 
@@ -150,10 +179,13 @@ def _generation(parts: TokenizerParts, generation: Mapping[str, float]) -> Json:
 
 def _pieces(vocabulary: GGUFVocabulary, parts: TokenizerParts) -> bytes:
     assert vocabulary.scores is not None
-    types = vocabulary.types or [int(TokenType.NORMAL)] * len(vocabulary.tokens)
+    tokens = list(parts.vocabulary.tokens)
+    normal = int(TokenType.NORMAL)
+    types = [normal] * len(tokens) if vocabulary.types is None else vocabulary.types.tolist()
+    scores = vocabulary.scores.tolist()
     pieces = [
-        Piece(text, score, kind or int(TokenType.NORMAL))
-        for text, score, kind in zip(parts.vocabulary.tokens, vocabulary.scores, types, strict=True)
+        Piece(text, score, kind or normal)
+        for text, score, kind in zip(tokens, scores, types, strict=True)
     ]
     ids = (parts.unknown_id, parts.bos_id, parts.eos_id, parts.padding_id)
     return encode_pieces(pieces, ids=ids, prefix=parts.vocabulary.strip_space)

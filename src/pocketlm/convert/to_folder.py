@@ -143,7 +143,12 @@ def _write_small_files(spec: ModelSpec, folder: Path, type: BlockType) -> None:
     no_ids = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"))
     config = hf_config(spec.config, _DTYPES[type][1], spec.path) | no_ids | token_ids(parts)
     files = tokenizer_files(
-        metadata, parts, spec.chat_templates, spec.generation, spec.config.context
+        metadata,
+        parts,
+        spec.chat_templates,
+        spec.generation,
+        spec.config.context,
+        spec.architecture,
     )
     files["config.json"] = json.dumps(config, indent=2).encode()
     if card := _card(metadata):

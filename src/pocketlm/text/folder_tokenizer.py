@@ -17,6 +17,7 @@ from tokenizers import pre_tokenizers
 
 from pocketlm.errors import ModelFileError, UnsupportedError
 from pocketlm.text.backend import build_guard
+from pocketlm.text.encoders import LibraryEncoder
 from pocketlm.text.json_files import read_json
 from pocketlm.text.parts import TokenizerParts
 from pocketlm.text.vocabulary import Vocabulary, end_of_turn_texts
@@ -52,7 +53,7 @@ def tokenizer_parts(path: Path) -> TokenizerParts:
     ends = {i for i in vocabulary.control if vocabulary.tokens[i] in texts}
     ends |= _end_ids(path, len(vocabulary))
     return TokenizerParts(
-        backend=backend,
+        encoder=LibraryEncoder(backend, _continuation(content)),
         vocabulary=vocabulary,
         bos_id=bos,
         eos_id=eos,
@@ -61,7 +62,6 @@ def tokenizer_parts(path: Path) -> TokenizerParts:
         padding_id=_token_id(backend, path, config, "pad_token"),
         prefix=prefix,
         suffix=suffix,
-        continuation=_continuation(content),
     )
 
 

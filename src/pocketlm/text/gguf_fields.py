@@ -7,18 +7,17 @@ key. Key names: the GGUF specification and llama.cpp's converter.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from pocketlm.errors import ModelFileError
 
 PREFIX = "tokenizer.ggml."
-
-#: A token of a SentencePiece vocabulary may have this many characters. Real ones stop below 100;
-#: the bound keeps the search for merges (quadratic in a token's length) short for hostile files.
-MAX_PIECE_CHARS = 256
 
 
 class TokenType(IntEnum):
@@ -34,13 +33,16 @@ class TokenType(IntEnum):
 
 @dataclass(frozen=True)
 class GGUFVocabulary:
-    """The tokenizer part of a GGUF file; `ids` maps 'bos', 'eos', ... to ids within `tokens`."""
+    """The tokenizer part of a GGUF file; `ids` maps 'bos', 'eos', ... to ids within `tokens`.
+
+    Whether `tokens` repeat is left to whoever makes a table of them.
+    """
 
     model: str
     pre: str
     tokens: list[str]
-    types: list[int] | None
-    scores: list[float] | None
+    types: npt.NDArray[np.int8] | None
+    scores: npt.NDArray[np.float64] | None
     merges: list[str] | None
     ids: Mapping[str, int]
     add_bos: bool | None
@@ -131,49 +133,42 @@ def _tokens(metadata: Mapping[str, object]) -> list[str]:
     if "" in tokens:
         # Some converters fill holes with empty strings; a name nothing can produce keeps ids apart.
         tokens = [token or f"\ufdd0{i}" for i, token in enumerate(tokens)]
-    if len(set(tokens)) != len(tokens):
-        seen: dict[str, int] = {}
-        for i, token in enumerate(tokens):
-            if (first := seen.setdefault(token, i)) != i:
-                raise ModelFileError(f"{key}[{i}] repeats {key}[{first}]: {token[:80]!r}")
     return tokens
 
 
-def _numbers(metadata: Mapping[str, object], key: str, count: int) -> list[int | float] | None:
+def _numbers(metadata: Mapping[str, object], key: str, count: int) -> npt.NDArray[Any] | None:
     value = metadata.get(key)
     if value is None:
         return None
-    numbers = value.tolist() if hasattr(value, "tolist") else value
-    if not isinstance(numbers, list):
+    if not isinstance(value, list | np.ndarray):
         raise ModelFileError(f"{key} should be an array of numbers, found {_kind(value)}")
-    if len(numbers) != count:
-        raise ModelFileError(
-            f"{key} has {len(numbers):,} entries, but {PREFIX}tokens has {count:,}"
-        )
-    if not set(map(type, numbers)) <= {int, float}:
+    if len(value) != count:
+        raise ModelFileError(f"{key} has {len(value):,} entries, but {PREFIX}tokens has {count:,}")
+    numbers = np.asarray(value)
+    if numbers.ndim != 1 or numbers.dtype.kind not in "iuf":
         raise ModelFileError(f"{key} should be an array of numbers")
     return numbers
 
 
-def _types(metadata: Mapping[str, object], count: int) -> list[int] | None:
+def _types(metadata: Mapping[str, object], count: int) -> npt.NDArray[np.int8] | None:
     numbers = _numbers(metadata, f"{PREFIX}token_type", count)
     if numbers is None:
         return None
-    known = {int(t) for t in TokenType} | {0}  # 0 is llama.cpp's "undefined"
-    if not set(numbers) <= known:
-        at = next(i for i, number in enumerate(numbers) if number not in known)
+    known = np.isin(numbers, range(7))  # 0 is llama.cpp's "undefined"
+    if not known.all():
+        at = int(known.argmin())
         raise ModelFileError(f"{PREFIX}token_type[{at}] is {numbers[at]}, not one of 0 to 6")
-    return [int(number) for number in numbers]
+    return numbers.astype(np.int8)
 
 
-def _scores(metadata: Mapping[str, object], count: int) -> list[float] | None:
+def _scores(metadata: Mapping[str, object], count: int) -> npt.NDArray[np.float64] | None:
     numbers = _numbers(metadata, f"{PREFIX}scores", count)
     if numbers is None:
         return None
-    if any(map(math.isnan, numbers)):
-        at = next(i for i, number in enumerate(numbers) if math.isnan(number))
-        raise ModelFileError(f"{PREFIX}scores[{at}] is not a number")
-    return [float(number) for number in numbers]
+    scores = numbers.astype(np.float64)
+    if np.isnan(scores).any():
+        raise ModelFileError(f"{PREFIX}scores[{int(np.isnan(scores).argmax())}] is not a number")
+    return scores
 
 
 def _kind(value: object) -> str:

@@ -1,7 +1,7 @@
 """A tokenizer built from the metadata of a GGUF file.
 
-The file carries the vocabulary, the merges and a few flags, but neither normalizer, word splitting
-nor decoder: those are added here as the model's own tokenizer.json has them. Two kinds:
+The file carries the vocabulary, the merges and a few flags, but neither normalizer nor word
+splitting: those are added here as the model's own tokenizer.json has them. Two kinds:
 
 * `tokenizer.ggml.model = gpt2`: byte-level BPE; the word splitting is looked up by name
   (`pretokenizers`);
@@ -14,21 +14,16 @@ nor decoder: those are added here as the model's own tokenizer.json has them. Tw
 from __future__ import annotations
 
 from collections.abc import Mapping
-from operator import itemgetter
-from typing import cast
 
+import numpy as np
+import numpy.typing as npt
 import tokenizers
-from tokenizers import AddedToken, models, normalizers, pre_tokenizers
+from tokenizers import normalizers, pre_tokenizers
 
+from pocketlm import _native
 from pocketlm.errors import ModelFileError, UnsupportedError
-from pocketlm.text.backend import build_guard
-from pocketlm.text.gguf_fields import (
-    MAX_PIECE_CHARS,
-    PREFIX,
-    GGUFVocabulary,
-    TokenType,
-    read_vocabulary,
-)
+from pocketlm.text.encoders import BpeEncoder
+from pocketlm.text.gguf_fields import PREFIX, GGUFVocabulary, TokenType, read_vocabulary
 from pocketlm.text.parts import TokenizerParts
 from pocketlm.text.pretokenizers import pre_tokenizer
 from pocketlm.text.vocabulary import Vocabulary, end_of_turn_texts
@@ -60,26 +55,24 @@ def tokenizer_parts(metadata: Mapping[str, object], architecture: str) -> Tokeni
     )
 
 
+def is_gemma(file: GGUFVocabulary, architecture: str) -> bool:
+    """Whether spaces and implied merges are Gemma's: spelled out, and ranked by token id."""
+    return architecture.startswith("gemma") or file.model == "gemma4"
+
+
 def _byte_level(file: GGUFVocabulary) -> TokenizerParts:
     if file.merges is None:
         raise ModelFileError(f"{PREFIX}merges is missing: a gpt2 tokenizer needs its merges")
     pre = pre_tokenizer(file.pre)
     control, added = _added_ids(file)
-    merges = _given_merges(file.merges, {file.tokens[i] for i in control})
-    vocab = dict(zip(file.tokens, range(len(file.tokens)), strict=True))
-    with build_guard(f"{PREFIX}merges"):
-        bpe = models.BPE(vocab, merges, ignore_merges=pre.ignore_merges)
-        backend = tokenizers.Tokenizer(bpe)
-    if (normalizer := pre.normalizer()) is not None:
-        backend.normalizer = normalizer
-    backend.pre_tokenizer = pre.build()
-    _add_tokens(backend, file.tokens, control, added)
-    vocabulary = Vocabulary(file.tokens, control, added, "byte_level")
-    return _assemble(file, backend, vocabulary, default_bos=pre.add_bos)
+    bpe = _bpe(file, file.tokens, control, ignore_merges=pre.ignore_merges)
+    encoder = BpeEncoder(bpe, _texts(file.tokens, added), control, pre.normalizer(), pre.build())
+    vocabulary = Vocabulary(bpe, control, added, "byte_level")
+    return _assemble(file, encoder, vocabulary, default_bos=pre.add_bos)
 
 
 def _sentencepiece(file: GGUFVocabulary, architecture: str) -> TokenizerParts:
-    gemma = architecture.startswith("gemma") or file.model == "gemma4"
+    gemma = is_gemma(file, architecture)
     tokens = file.tokens
     if gemma:
         # Runs of spaces are stored as spaces in the file; the model's own files say U+2581.
@@ -88,33 +81,58 @@ def _sentencepiece(file: GGUFVocabulary, architecture: str) -> TokenizerParts:
             for token in tokens
         ]
     control, added = _added_ids(file)
-    texts = {tokens[i] for i in control}
-    merges = (
-        _given_merges(file.merges, texts)
-        if file.merges is not None
-        else _derived_merges(tokens, file.scores, control, by_index=gemma)
-    )
-    unknown = file.ids.get("unknown", 0)
-    vocab = dict(zip(tokens, range(len(tokens)), strict=True))
-    with build_guard(f"{PREFIX}merges"):
-        bpe = models.BPE(
-            vocab, merges, unk_token=tokens[unknown], fuse_unk=True, byte_fallback=True
-        )
-        backend = tokenizers.Tokenizer(bpe)
+    order = None
+    if file.merges is None and not gemma:
+        if file.scores is None:
+            raise ModelFileError(f"{PREFIX}scores is missing: a llama tokenizer needs its scores")
+        order = np.unique(-file.scores, return_inverse=True)[1].astype(np.uint32)
+    bpe = _bpe(file, tokens, control, order, unknown=file.ids.get("unknown", 0))
     prefix = not gemma and file.add_space_prefix is not False
-    continuation = _set_space_rules(backend, file, gemma=gemma, prefix=prefix, arch=architecture)
-    _add_tokens(backend, tokens, control, added)
-    vocabulary = Vocabulary(tokens, control, added, "sentencepiece", strip_space=prefix)
-    return _assemble(
-        file, backend, vocabulary, default_bos=file.model == "llama", continuation=continuation
+    normalizer, cut, continuation = _space_rules(
+        file, gemma=gemma, prefix=prefix, architecture=architecture
     )
+    encoder = BpeEncoder(bpe, _texts(tokens, added), control, normalizer, cut, continuation)
+    vocabulary = Vocabulary(bpe, control, added, "sentencepiece", strip_space=prefix)
+    return _assemble(file, encoder, vocabulary, default_bos=file.model == "llama")
 
 
-def _set_space_rules(
-    backend: tokenizers.Tokenizer, file: GGUFVocabulary, *, gemma: bool, prefix: bool, arch: str
-) -> pre_tokenizers.PreTokenizer | None:
-    """Set how spaces are spelled; returns what replaces the pre-tokenizer inside a text."""
+def _bpe(
+    file: GGUFVocabulary,
+    tokens: list[str],
+    control: frozenset[int],
+    order: npt.NDArray[np.uint32] | None = None,
+    *,
+    ignore_merges: bool = False,
+    unknown: int | None = None,
+) -> _native.Bpe:
+    """The core's table; with an unknown token there is byte fallback too. Merges that would build
+    a control token out of plain text are left out."""
+    try:
+        return _native.Bpe(
+            tokens,
+            np.array(sorted(control), np.int32),
+            file.merges,
+            order,
+            ignore_merges,
+            unknown is not None,
+            -1 if unknown is None else unknown,
+        )
+    except ModelFileError as error:
+        raise ModelFileError(f"{PREFIX}{error.message}") from None
+    except UnicodeEncodeError as error:
+        raise ModelFileError(f"{PREFIX}tokens or merges are not valid Unicode: {error}") from error
+
+
+def _space_rules(
+    file: GGUFVocabulary, *, gemma: bool, prefix: bool, architecture: str
+) -> tuple[
+    normalizers.Normalizer | None,
+    pre_tokenizers.PreTokenizer | None,
+    pre_tokenizers.PreTokenizer | None,
+]:
+    """How spaces are spelled: the normalizer, the cut, and what replaces it inside a text."""
     steps: list[normalizers.Normalizer] = []
+    cut: pre_tokenizers.PreTokenizer | None = None
     if file.remove_extra_whitespaces:
         steps += [
             normalizers.Strip(),
@@ -123,74 +141,18 @@ def _set_space_rules(
     continuation = None
     if gemma:
         steps.append(normalizers.Replace(" ", _SPACE))
-        backend.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
-    elif arch == "phi3" and prefix:
+        cut = pre_tokenizers.Split(" ", "merged_with_previous")
+    elif architecture == "phi3" and prefix:
         # Phi-3's tokenizer.json puts the space before every stretch of text, not only the first.
         steps += [normalizers.Prepend(_SPACE), normalizers.Replace(" ", _SPACE)]
     else:
         scheme = "first" if prefix else "never"
         if prefix and file.remove_extra_whitespaces:
             scheme = "always"  # "first" looks at the place in the text as it was before trimming
-        backend.pre_tokenizer = pre_tokenizers.Metaspace(_SPACE, scheme, split=False)
+        cut = pre_tokenizers.Metaspace(_SPACE, scheme, split=False)
         if scheme == "first":
             continuation = pre_tokenizers.Metaspace(_SPACE, "never", split=False)
-    if steps:
-        backend.normalizer = normalizers.Sequence(steps)
-    return continuation
-
-
-def _given_merges(lines: list[str], control: set[str]) -> list[tuple[str, str]]:
-    """The file's merges, without any that would build a control token out of plain text."""
-    building = {f"{text[:cut]} {text[cut:]}" for text in control for cut in range(1, len(text))}
-    if not building.isdisjoint(lines):
-        lines = [line for line in lines if line not in building]
-    pairs = [tuple(line.split(" ")) for line in lines]
-    if not set(map(len, pairs)) <= {2}:
-        at = next(i for i, pair in enumerate(pairs) if len(pair) != 2)
-        raise ModelFileError(
-            f"{PREFIX}merges[{at}] should be two tokens with one space between them, "
-            f"found {lines[at][:80]!r}"
-        )
-    return cast(list[tuple[str, str]], pairs)
-
-
-def _derived_merges(
-    tokens: list[str], scores: list[float] | None, control: frozenset[int], *, by_index: bool
-) -> list[tuple[str, str]]:
-    """Merges that a SentencePiece BPE vocabulary implies: every way to cut a token in two tokens.
-
-    Their rank is that of the token they build. Gemma's tokenizer.json ranks by index, shorter left
-    half first; Llama's by score, highest first, longer left half first (transformers'
-    `generate_merges` without and with scores). Control tokens are not built by merges.
-    """
-    longest = max(tokens, key=len)
-    if len(longest) > MAX_PIECE_CHARS:
-        at = tokens.index(longest)
-        raise ModelFileError(
-            f"{PREFIX}tokens[{at}] has {len(longest):,} characters; "
-            f"a SentencePiece token has at most {MAX_PIECE_CHARS}"
-        )
-    known = dict(zip(tokens, tokens, strict=True))  # so that halves are the tokens' own strings
-    cuts = [range(1, length) for length in range(len(longest) + 1)]
-    pieces = [token for i, token in enumerate(tokens) if i not in control]
-    if by_index:
-        return [
-            (left, right)
-            for piece in pieces
-            for cut in cuts[len(piece)]
-            if (left := known.get(piece[:cut])) and (right := known.get(piece[cut:]))
-        ]
-    if scores is None:
-        raise ModelFileError(f"{PREFIX}scores is missing: a llama tokenizer needs its scores")
-    rank = [score for i, score in enumerate(scores) if i not in control]
-    ranked = [
-        (score, cut, len(piece) - cut, left, right)
-        for piece, score in zip(pieces, rank, strict=True)
-        for cut in cuts[len(piece)]
-        if (left := known.get(piece[:cut])) and (right := known.get(piece[cut:]))
-    ]
-    ranked.sort(key=itemgetter(0, 1, 2), reverse=True)
-    return [(left, right) for _, _, _, left, right in ranked]
+    return normalizers.Sequence(steps) if steps else None, cut, continuation
 
 
 def _added_ids(file: GGUFVocabulary) -> tuple[frozenset[int], frozenset[int]]:
@@ -200,33 +162,21 @@ def _added_ids(file: GGUFVocabulary) -> tuple[frozenset[int], frozenset[int]]:
             i for i in file.ids.values() if file.tokens[i][0] in "<[" and file.tokens[i][-1] in ">]"
         )
         return control, control
-    steering = (TokenType.CONTROL, TokenType.UNKNOWN)
-    control = frozenset(i for i, kind in enumerate(file.types) if kind in steering)
-    user = frozenset(i for i, kind in enumerate(file.types) if kind == TokenType.USER_DEFINED)
-    return control, control | user
+    steering = np.isin(file.types, (TokenType.CONTROL, TokenType.UNKNOWN))
+    matched = steering | (file.types == TokenType.USER_DEFINED)
+    return frozenset(np.flatnonzero(steering).tolist()), frozenset(np.flatnonzero(matched).tolist())
 
 
-def _add_tokens(
-    backend: tokenizers.Tokenizer,
-    tokens: list[str],
-    control: frozenset[int],
-    added: frozenset[int],
-) -> None:
-    backend.add_special_tokens(
-        [AddedToken(tokens[i], special=True, normalized=False) for i in sorted(control)]
-    )
-    backend.add_tokens(
-        [AddedToken(tokens[i], special=False, normalized=False) for i in sorted(added - control)]
-    )
+def _texts(tokens: list[str], added: frozenset[int]) -> list[tuple[int, str]]:
+    return [(i, tokens[i]) for i in sorted(added)]
 
 
 def _assemble(
     file: GGUFVocabulary,
-    backend: tokenizers.Tokenizer,
+    encoder: BpeEncoder,
     vocabulary: Vocabulary,
     *,
     default_bos: bool,
-    continuation: pre_tokenizers.PreTokenizer | None = None,
 ) -> TokenizerParts:
     bos, eos = file.ids.get("bos"), file.ids.get("eos")
     if file.model == "llama":  # sentencepiece's own defaults, for files that name neither
@@ -241,7 +191,7 @@ def _assemble(
     ends = {i for i in vocabulary.control if vocabulary.tokens[i] in texts}
     ends |= {file.ids[name] for name in ("eot", "eom") if name in file.ids}
     return TokenizerParts(
-        backend=backend,
+        encoder=encoder,
         vocabulary=vocabulary,
         bos_id=bos,
         eos_id=eos,
@@ -250,7 +200,6 @@ def _assemble(
         padding_id=file.ids.get("padding"),
         prefix=(bos,) if add_bos and bos is not None else (),
         suffix=(eos,) if file.add_eos and eos is not None else (),
-        continuation=continuation,
     )
 
 

@@ -7,14 +7,11 @@ user who types `<|im_end|>` gets the characters, not the control token.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
-from tokenizers import AddedToken, models
-from tokenizers import Tokenizer as Backend
-
+from pocketlm import _native
 from pocketlm.errors import RequestError
 from pocketlm.text.backend import encode_guard
 from pocketlm.text.parts import TokenizerParts
@@ -31,13 +28,9 @@ class Tokenizer:
     """
 
     def __init__(self, parts: TokenizerParts) -> None:
-        self._backend = parts.backend
-        self._first = parts.backend.pre_tokenizer
-        self._continuation = parts.continuation
+        self._encoder = parts.encoder
         self._prefix = list(parts.prefix)
         self._suffix = list(parts.suffix)
-        # Whether control tokens are matched is a setting of the backend, not of a call.
-        self._lock = threading.Lock()
         self.vocabulary = parts.vocabulary
         self.vocab_size = len(parts.vocabulary)
         self.special_ids = parts.vocabulary.control
@@ -115,26 +108,15 @@ class Tokenizer:
         if not self.special_ids:
             return []
         with encode_guard(text):
-            found = self._matcher.encode(text, add_special_tokens=False)
-        ids = self._ids_by_text
-        return [
-            (start, end, ids[token])
-            for (start, end), token in zip(found.offsets, found.tokens, strict=True)
-        ]
+            found = self._finder.find(text)
+        ids = self._special_in_order
+        return [(start, end, ids[which]) for start, end, which in found]
 
     def _encode(self, text: str, *, parse_special: bool, first: bool = True) -> list[int]:
         if not isinstance(text, str):
             raise RequestError(f"the text to tokenize is a {type(text).__name__}, not a string")
-        swap = self._continuation is not None and not first
-        with self._lock, encode_guard(text):
-            self._backend.encode_special_tokens = not parse_special
-            if not swap:
-                return self._backend.encode(text, add_special_tokens=False).ids
-            self._backend.pre_tokenizer = self._continuation
-            try:
-                return self._backend.encode(text, add_special_tokens=False).ids
-            finally:
-                self._backend.pre_tokenizer = self._first
+        with encode_guard(text):
+            return self._encoder.encode(text, parse_special=parse_special, first=first)
 
     def _encode_cut(self, text: str, *, first: bool = True) -> list[int]:
         """Plain ids of a text out of which the model's own merges would build a control token."""
@@ -153,13 +135,12 @@ class Tokenizer:
         return ids
 
     @cached_property
-    def _matcher(self) -> Backend:
-        """Knows the control tokens and nothing else: gives their places in a text."""
-        matcher = Backend(models.BPE({}, []))
-        matcher.add_special_tokens(
-            [AddedToken(text, normalized=False) for text in self.special_texts]
-        )
-        return matcher
+    def _finder(self) -> _native.TokenFinder:
+        return _native.TokenFinder(list(self.special_texts))
+
+    @cached_property
+    def _special_in_order(self) -> list[int]:
+        return sorted(self.special_ids)
 
     # --- ids to text -----------------------------------------------------------------------
 
@@ -183,16 +164,12 @@ class Tokenizer:
 
     def token_id(self, token: str) -> int | None:
         """The id of a token given as the model spells it, or None."""
-        return self._ids_by_text.get(token)
-
-    @cached_property
-    def _ids_by_text(self) -> dict[str, int]:
-        return {token: i for i, token in enumerate(self.vocabulary.tokens) if token}
+        return self.vocabulary.find(token)
 
     @cached_property
     def special_texts(self) -> tuple[str, ...]:
         """The text of every control token, in the order of their ids."""
-        return tuple(self.token(i) for i in sorted(self.special_ids))
+        return tuple(self.token(i) for i in self._special_in_order)
 
     @cached_property
     def special_edges(self) -> tuple[frozenset[str], frozenset[str]]:

@@ -9,11 +9,13 @@ invalid part giving one U+FFFD (the Unicode standard's recommended practice).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from importlib import resources
 from typing import Literal
+
+from pocketlm import _native
 
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 _SPACE = "\u2581"  # LOWER ONE EIGHTH BLOCK, SentencePiece's space
@@ -38,14 +40,15 @@ class Vocabulary:
     """The tokens of a model by id.
 
     Attributes:
-        tokens: every token as the model spells it; "" where an id has no token.
+        tokens: every token as the model spells it; "" where an id has no token. A list, or the
+            core's table of a GGUF file.
         control: ids that steer (`<|im_end|>`); never produced by plain text, skipped by decode.
         added: control and user-defined ids: matched whole before the merges run.
         spelling: how ordinary tokens are written, see `token_bytes`.
         strip_space: the first space of a decoded text is not the writer's (`add_space_prefix`).
     """
 
-    tokens: Sequence[str]
+    tokens: list[str] | _native.Bpe
     control: frozenset[int]
     added: frozenset[int]
     spelling: Literal["byte_level", "sentencepiece"]
@@ -54,6 +57,17 @@ class Vocabulary:
 
     def __len__(self) -> int:
         return len(self.tokens)
+
+    def find(self, text: str) -> int | None:
+        """The id of the token that is spelled `text`."""
+        if isinstance(self.tokens, list):
+            return self._ids.get(text)
+        found = self.tokens.find(text)
+        return found if found >= 0 else None
+
+    @cached_property
+    def _ids(self) -> dict[str, int]:
+        return {token: i for i, token in enumerate(self.tokens) if token}
 
     def token_bytes(self, token_id: int) -> bytes:
         """The bytes that `token_id` stands for; b"" for an id outside the vocabulary.
