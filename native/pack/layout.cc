@@ -55,7 +55,7 @@ PackedMatrix plan_packed(Layout layout, int64_t rows, int64_t cols) {
 
 PackedMatrix make_packed(Layout layout, int64_t rows, int64_t cols) {
   PackedMatrix matrix = plan_packed(layout, rows, cols);
-  matrix.data = Buffer(matrix.bytes());
+  matrix.data = Buffer::on_large_pages(matrix.bytes());
   return matrix;
 }
 

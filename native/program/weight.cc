@@ -12,15 +12,16 @@ namespace pocketlm {
 namespace {
 
 constexpr size_t kSliceBytes = size_t{16} << 20;  // of data, between two calls of `read`
+constexpr size_t kShareBytes = size_t{2} << 20;   // of data, for which it pays to wake a thread
 
 void require_shape(int64_t rows, int64_t cols) {
   require(rows > 0 && cols > 0 && rows <= INT32_MAX && cols <= INT32_MAX, "a weight's rows and cols must be positive");
 }
 
-// Runs work(begin, end) over parts of [begin, end) on up to `threads` threads.
+// Runs work(begin, end) over parts of [begin, end) on `workers` threads.
 template <class Work>
-void share(int64_t begin, int64_t end, int threads, const Work& work) {
-  const int64_t count = end - begin, workers = std::clamp<int64_t>(threads, 1, count);
+void share(int64_t begin, int64_t end, int64_t workers, const Work& work) {
+  const int64_t count = end - begin;
   const auto part = [&](int64_t i) { work(begin + count * i / workers, begin + count * (i + 1) / workers); };
   std::vector<std::jthread> team;
   for (int64_t i = 1; i < workers; ++i) team.emplace_back(part, i);
@@ -52,9 +53,12 @@ Weight pack_weight(int ggml_type, int64_t rows, int64_t cols, std::span<const st
     matrix->scale = i2_s_scale(data.data(), source_rows * cols);
     require(std::isfinite(matrix->scale), "the scale of the weights is not a finite number");
   }
-  const int64_t slice = std::max<int64_t>(threads, int64_t(kSliceBytes / (row_bytes * size_t(kPanel))));
+  const size_t panel_bytes = row_bytes * size_t(kPanel);
+  const int64_t slice = std::max<int64_t>(threads, int64_t(kSliceBytes / panel_bytes));
   for (int64_t panel = 0; panel < matrix->panels; panel += slice) {
-    share(panel, std::min(panel + slice, matrix->panels), threads, [&](int64_t begin, int64_t end) {
+    const int64_t last = std::min(panel + slice, matrix->panels);
+    const auto worth = int64_t(size_t(last - panel) * panel_bytes / kShareBytes);
+    share(panel, last, std::clamp<int64_t>(worth, 1, threads), [&](int64_t begin, int64_t end) {
       pack_panels(ggml_type, data.data(), row_bytes, row_map.empty() ? nullptr : row_map.data(), begin, end, *matrix);
     });
     if (read) read();

@@ -1,0 +1,51 @@
+#include "base/buffer.h"
+
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
+
+#include <mutex>
+
+namespace pocketlm {
+namespace {
+
+constexpr size_t kLargePage = size_t{2} << 20;
+constexpr size_t kSmallPage = 4096;
+constexpr size_t kChunk = 64 * kLargePage;  // that buffers share; what lies behind the last one is never touched
+
+std::shared_ptr<std::byte> allocate_large_pages(size_t bytes) {
+  auto* data = static_cast<std::byte*>(std::aligned_alloc(kLargePage, align_up(bytes, kSmallPage)));
+  if (data == nullptr) throw CapacityError("could not allocate " + std::to_string(bytes) + " bytes");
+#ifdef MADV_HUGEPAGE
+  madvise(data, align_up(bytes, kSmallPage), MADV_HUGEPAGE);  // small pages are as good where it fails
+#endif
+  return {data, [](std::byte* p) { std::free(p); }};
+}
+
+}  // namespace
+
+Buffer Buffer::on_large_pages(size_t bytes) {
+  static std::mutex mutex;
+  static std::weak_ptr<std::byte> chunk;  // the one that is being filled, while somebody uses it
+  static size_t used = 0;
+
+  Buffer buffer;
+  buffer.size_ = bytes;
+  if (bytes == 0) return buffer;
+  if (bytes > kChunk / 4) {
+    buffer.data_ = allocate_large_pages(bytes);
+    return buffer;
+  }
+  const std::lock_guard lock(mutex);
+  std::shared_ptr<std::byte> owner = chunk.lock();
+  if (!owner || bytes > kChunk - used) {
+    owner = allocate_large_pages(kChunk);
+    chunk = owner;
+    used = 0;
+  }
+  buffer.data_ = {owner, owner.get() + used};
+  used += align_up(bytes);
+  return buffer;
+}
+
+}  // namespace pocketlm
