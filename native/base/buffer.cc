@@ -10,15 +10,18 @@ namespace pocketlm {
 namespace {
 
 constexpr size_t kLargePage = size_t{2} << 20;
-constexpr size_t kSmallPage = 4096;
+[[maybe_unused]] constexpr size_t kSmallPage = 4096;
 constexpr size_t kChunk = 64 * kLargePage;  // that buffers share; what lies behind the last one is never touched
 
 std::shared_ptr<std::byte> allocate_large_pages(size_t bytes) {
-  auto* data = static_cast<std::byte*>(std::aligned_alloc(kLargePage, align_up(bytes, kSmallPage)));
-  if (data == nullptr) throw CapacityError("could not allocate " + std::to_string(bytes) + " bytes");
 #ifdef MADV_HUGEPAGE
-  madvise(data, align_up(bytes, kSmallPage), MADV_HUGEPAGE);  // small pages are as good where it fails
+  // Not rounded up to a large page: the rest of the last one would be taken too.
+  auto* data = static_cast<std::byte*>(std::aligned_alloc(kLargePage, align_up(bytes, kSmallPage)));
+  if (data != nullptr) madvise(data, align_up(bytes, kSmallPage), MADV_HUGEPAGE);  // small pages will do where it fails
+#else
+  auto* data = static_cast<std::byte*>(std::aligned_alloc(kAlignment, align_up(bytes)));
 #endif
+  if (data == nullptr) throw CapacityError("could not allocate " + std::to_string(bytes) + " bytes");
   return {data, [](std::byte* p) { std::free(p); }};
 }
 

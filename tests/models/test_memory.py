@@ -101,7 +101,7 @@ def test_a_tokenizer_takes_what_is_said(kind: str, tmp_path: Path) -> None:
     if kind == "gpt2":
         source["tokenizer.ggml.merges"] = merges
     predicted = tokenizer_memory(replace(spec, tokenizer_source=source))
-    assert predicted.kept == pytest.approx(measured["kept"], rel=0.25)
+    assert predicted.kept == pytest.approx(measured["kept"], rel=0.25, abs=2e6)
     assert 0.8 * measured["building"] < predicted.building < 1.6 * measured["building"]
 
 
@@ -109,13 +109,11 @@ def test_a_folders_tokenizer_is_sized_by_its_file(tmp_path: Path) -> None:
     spec = open_model(write_random(tmp_path / "m.gguf"))
     config = replace(spec.config, vocab=50_000)
     folder = replace(spec, config=config, tokenizer_source=tmp_path)
-    tokens = {"tokenizer.ggml.tokens": ["x"] * 50_000, "tokenizer.ggml.merges": ["x"] * 100_000}
-    file = tokenizer_memory(replace(spec, tokenizer_source=tokens))
     without = tokenizer_memory(folder)  # which is refused when it is loaded
-    assert without.kept == without.building == file.kept
+    assert without.kept == without.building
     (tmp_path / "tokenizer.json").write_bytes(bytes(3_000_000))
     found = tokenizer_memory(folder)
-    assert (found.kept, found.building) == (file.kept + 6_000_000, 78_000_000)
+    assert (found.kept, found.building) == (without.kept + 6_000_000, 78_000_000)
 
 
 def test_other_types_than_the_files_are_summed_by_name(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from pocketlm.store.importing import model_files
 
 DEFAULT_TYPES = ("F16", "Q8_0", "Q6_K", "Q5_1", "Q4_K_M", "Q4_0", "Q3_K_M", "Q2_K")
 
-PROCESS_BYTES = 66 << 20
+PROCESS_BYTES = 62 << 20
 """What ``pocketlm run`` takes before it opens a model, and touches besides the model's own memory:
 the interpreter 9 MiB, NumPy, tokenizers, jinja2 and the core 33, the command line 10, and 14 for
 code that runs, threads, caches and the text itself. Measured on Linux x86-64 with CPython 3.11."""

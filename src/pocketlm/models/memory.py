@@ -5,10 +5,9 @@ Sums, for the decision whether to load a model and for advice:
 * ``core_memory``: packed weights, KV cache and workspace. They are the executor's own sum, over the
   program with weights that have a shape but no data, so what is promised is what it takes; also
   for a file of other types that is not written yet.
-* ``tokenizer_memory``: the vocabulary as objects of Python and of the ``tokenizers`` library. It
-  is a model of other people's allocations, whose constants are measured (Linux x86-64, CPython
-  3.11, tokenizers 0.23) over vocabularies of 32,000 to 262,144 tokens of both kinds; it
-  reproduces what stays resident within 5 MiB.
+* ``tokenizer_memory``: the vocabulary. The tables are the core's; what Python and the
+  ``tokenizers`` library allocate besides is measured (Linux x86-64, CPython 3.11, tokenizers 0.23)
+  over vocabularies of 49,152 to 262,144 tokens; it reproduces what stays resident within 5 MiB.
 * ``decode_reads``: what of it one decoded token reads, which bounds the speed of decoding.
 """
 
@@ -136,37 +135,41 @@ def decode_reads(spec: ModelSpec, positions: int, kv: str = "f16") -> DecodeRead
 def tokenizer_memory(spec: ModelSpec) -> TokenizerMemory:
     """What the model's tokenizer takes, from the size of its vocabulary and merges.
 
-    The library keeps three hash tables: text to id and id to text (33 bytes a bucket) and pairs
-    to their merge (17); a table has the power of two of buckets that is at most 7/8 full. Besides,
-    each token has its text in all of them and as a string of Python. While it is built, there are
-    the file's metadata, Python's list of pairs and the library's copy of it; or the library's tree
-    of a folder's tokenizer.json, 26 times the file, of which holes of twice the file stay.
+    Of a GGUF file the core keeps the texts and two hash tables (``native/text``): an id for each
+    of at least twice as many slots as tokens, 16 bytes for each of at least 1.5 times as many as
+    the file has merges. Python keeps holes where the file's strings were, which are gone with it.
     """
-    tokens, merges, given = _vocabulary(spec)
-    kept = 76 * _buckets(tokens) + 17 * _buckets(merges) + 183 * tokens
-    building = 520 * tokens + (300 if given else 180) * merges
-    if isinstance(spec.tokenizer_source, Path):
-        file = spec.tokenizer_source / "tokenizer.json"
-        size = file.stat().st_size if file.is_file() else 0
-        kept, building = kept + 2 * size, 26 * size
-    return TokenizerMemory(kept, max(kept, building))
-
-
-def _vocabulary(spec: ModelSpec) -> tuple[int, int, bool]:
-    """Tokens, merges, and whether the merges are given: else they follow from the tokens, of which
-    each can on average be cut into two others in two ways (Gemma 1.96, Llama 2 1.91)."""
     source = spec.tokenizer_source
     if isinstance(source, Path):
-        return spec.config.vocab, 2 * spec.config.vocab, True
-    tokens, merges = source.get("tokenizer.ggml.tokens"), source.get("tokenizer.ggml.merges")
-    count = len(tokens) if isinstance(tokens, list) else 0
-    if isinstance(merges, list):
-        return count, len(merges), True
-    return count, 2 * count, False
+        return _library_memory(source, spec.config.vocab)
+    tokens, merges = (_length(source.get(f"tokenizer.ggml.{key}")) for key in ("tokens", "merges"))
+    tables = 4 * _power_of_two(2 * tokens) + 16 * _power_of_two(3 * merges // 2)
+    kept = 2_500_000 + tables + 38 * tokens
+    return TokenizerMemory(kept, max(kept, 2_500_000 + 200 * tokens + 100 * merges))
 
 
-def _buckets(entries: int) -> int:
-    return 1 << max(2, (entries * 8 // 7).bit_length())
+def _library_memory(folder: Path, tokens: int) -> TokenizerMemory:
+    """What the ``tokenizers`` library takes for a folder's tokenizer.json.
+
+    It keeps three hash tables: text to id and id to text (33 bytes a bucket) and pairs to their
+    merge (17), of which there are about two for each token; a table is at most 7/8 full. Each token
+    has its text in all of them and as a string of Python. While it is built there is a tree of the
+    file, 26 times its size, of which holes of twice the file stay.
+    """
+    file = folder / "tokenizer.json"
+    size = file.stat().st_size if file.is_file() else 0
+    tables = 76 * _power_of_two(8 * tokens // 7) + 17 * _power_of_two(16 * tokens // 7)
+    kept = tables + 183 * tokens + 2 * size
+    return TokenizerMemory(kept, max(kept, 26 * size))
+
+
+def _length(value: object) -> int:
+    return len(value) if isinstance(value, list) else 0
+
+
+def _power_of_two(least: int) -> int:
+    """The smallest one above ``least``."""
+    return 1 << max(2, least.bit_length())
 
 
 class _Planned:
