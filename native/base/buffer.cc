@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 #endif
 
+#include <cstdint>
 #include <mutex>
 
 namespace pocketlm {
@@ -23,6 +24,13 @@ std::shared_ptr<std::byte> allocate_large_pages(size_t bytes) {
 #endif
   if (data == nullptr) throw CapacityError("could not allocate " + std::to_string(bytes) + " bytes");
   return {data, [](std::byte* p) { std::free(p); }};
+}
+
+void give_back([[maybe_unused]] std::byte* data, [[maybe_unused]] size_t bytes) {
+#ifdef MADV_HUGEPAGE
+  const size_t before = align_up(size_t(uintptr_t(data)), kSmallPage) - size_t(uintptr_t(data));
+  if (before < bytes) madvise(data + before, (bytes - before) / kSmallPage * kSmallPage, MADV_DONTNEED);
+#endif
 }
 
 }  // namespace
@@ -46,7 +54,10 @@ Buffer Buffer::on_large_pages(size_t bytes) {
     chunk = owner;
     used = 0;
   }
-  buffer.data_ = {owner, owner.get() + used};
+  // Others on the chunk may live on; the pages that were this buffer's alone are given back at once.
+  buffer.data_ = {owner.get() + used, [owner, bytes](std::byte* p) {
+                    if (owner.use_count() > 1) give_back(p, bytes);
+                  }};
   used += align_up(bytes);
   return buffer;
 }
