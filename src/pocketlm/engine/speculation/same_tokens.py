@@ -29,6 +29,6 @@ def _tokens(spec: ModelSpec) -> Sequence[object]:
     if isinstance(source, Path):
         from pocketlm.text import Tokenizer
 
-        return Tokenizer.from_folder(source).vocabulary.tokens
+        return list(Tokenizer.from_folder(source).vocabulary.tokens)
     tokens = source.get("tokenizer.ggml.tokens")
     return tokens if isinstance(tokens, Sequence) else ()
