@@ -71,6 +71,7 @@ def main() -> None:
     parser.add_argument("--draft")
     parser.add_argument("--tokens", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--task", help="only this one")
     arguments = parser.parse_args()
     modes = ["off", "ngram", *([arguments.draft] if arguments.draft else [])]
     print(f"{arguments.model}, {_native.isa()}")
@@ -81,6 +82,8 @@ def main() -> None:
             for mode in modes
         }
         for name, task in tasks(arguments.text.read_text(encoding="utf-8")).items():
+            if arguments.task not in (None, name):
+                continue
             if name == "never":
                 models = {mode: models[mode] for mode in ("off", "ngram")}
                 engine: Any = models["ngram"]._shared._engine

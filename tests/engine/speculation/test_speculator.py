@@ -11,9 +11,17 @@ import pytest
 from pocketlm._native import Sampler
 from pocketlm.engine.request import Request
 from pocketlm.engine.sampling import SamplingParams
+from pocketlm.engine.speculation import speculator
 from pocketlm.engine.speculation.acceptance import Acceptance
 from pocketlm.engine.speculation.costs import StepCosts
 from pocketlm.engine.speculation.speculator import MOST_TOKENS, Speculator
+
+
+@pytest.fixture(autouse=True)
+def no_time_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps take what a test says, and everything else nothing."""
+    for clock in ("perf_counter", "thread_time"):
+        monkeypatch.setattr(speculator, clock, lambda: 0.0)
 
 
 class Always:
@@ -59,7 +67,7 @@ def flat(tokens: int) -> float:
 
 
 def play(
-    speculator: Speculator,
+    guesser: Speculator,
     right: Callable[[], bool],
     cost: Callable[[int], float],
     *,
@@ -71,13 +79,13 @@ def play(
     running = [request(i) for i in range(requests)]
     seconds = tokens = 0.0
     for _ in range(steps):
-        drafts = speculator.drafts(running, lambda _: 20, 128)
+        drafts = guesser.drafts(running, lambda _: 20, 128)
         accepted = dict.fromkeys(running, 0)
         for r, draft in drafts.items():
             while accepted[r] < len(draft) and right():
                 accepted[r] += 1
         took = cost(requests + sum(len(d) for d in drafts.values()))
-        speculator.decoded(took * rng.choice([1.0, 1.05, 1.2]), drafts, accepted)
+        guesser.decoded(took * rng.choice([1.0, 1.05, 1.2]), drafts, accepted)
         seconds += took
         tokens += requests + sum(accepted.values())
     return tokens / seconds * cost(requests) / requests
@@ -106,27 +114,27 @@ def test_an_even_chance_pays_where_tokens_are_cheap() -> None:
 
 
 def test_what_was_given_up_is_tried_again() -> None:
-    speculator = Speculator(Always())
+    guesser = Speculator(Always())
     state = {"right": False}
-    play(speculator, lambda: state["right"], flat, steps=1000)
+    play(guesser, lambda: state["right"], flat, steps=1000)
     state["right"] = True
-    assert play(speculator, lambda: state["right"], flat, steps=1000) > 3
+    assert play(guesser, lambda: state["right"], flat, steps=1000) > 3
 
 
 def test_the_likeliest_guesses_share_the_room() -> None:
-    speculator = Speculator(Always())
+    guesser = Speculator(Always())
     one, two = request(1), request(2)
     nothing = dict.fromkeys((one, two), 0)
-    assert speculator.drafts([one, two], lambda _: 5, 4) == {}  # nothing is measured yet
-    speculator.decoded(1e-3, {}, nothing)
-    drafts = speculator.drafts([one, two], {one: 5, two: 0}.__getitem__, 128)
+    assert guesser.drafts([one, two], lambda _: 5, 4) == {}  # nothing is measured yet
+    guesser.decoded(1e-3, {}, nothing)
+    drafts = guesser.drafts([one, two], {one: 5, two: 0}.__getitem__, 128)
     assert set(drafts) == {one}
     assert 0 < len(drafts[one]) <= 5
-    drafts = speculator.drafts([one, two], lambda _: 99, 3)
+    drafts = guesser.drafts([one, two], lambda _: 99, 3)
     assert sum(len(d) for d in drafts.values()) <= 3
-    drafts = speculator.drafts([one, two], lambda _: 99, 128)
+    drafts = guesser.drafts([one, two], lambda _: 99, 128)
     assert all(len(d) <= MOST_TOKENS for d in drafts.values())
-    assert speculator.drafts([one], lambda _: 9, 0) == {}
+    assert guesser.drafts([one], lambda _: 9, 0) == {}
 
 
 def test_a_longer_match_is_believed_sooner_and_counts_decide_later() -> None:

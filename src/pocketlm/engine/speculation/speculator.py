@@ -14,7 +14,7 @@ account, all investments included, is as good.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from time import perf_counter
+from time import perf_counter, thread_time
 
 from pocketlm.engine.request import Request
 from pocketlm.engine.speculation.acceptance import Acceptance
@@ -53,15 +53,18 @@ class Speculator:
         if not self._costs or spare <= 0 or self._lost > _MOST_LOST * self._spent:
             return {}
         self._prepare(requests)
+        started = thread_time()  # what another thread does meanwhile is not our loss
         chances = self._chances(requests, room)
         wanted = self._wanted(chances[:spare], len(requests)) if chances else None
-        if not wanted:
-            return {}
+        self._lost += thread_time() - started
+        return self._propose(wanted) if wanted else {}
+
+    def _propose(self, wanted: Mapping[Request, int]) -> Mapping[Request, list[int]]:
         started = perf_counter()
         proposed = self._proposer.propose(wanted)
         seconds = perf_counter() - started
-        tokens = sum(len(draft) for draft in proposed.values())
         self._lost += seconds
+        tokens = sum(len(draft) for draft in proposed.values())
         self._proposing = toward(self._proposing, seconds / max(tokens, 1))
         return {request: draft for request, draft in proposed.items() if draft}
 
