@@ -19,8 +19,8 @@ inline constexpr int kTile = 3;
 inline constexpr int kDirectTile = 2;   // the same where codes are decoded as they are read ...
 inline constexpr int kDirectTokens = 4; // ... which pays up to so many tokens
 inline constexpr int kFloatTile = 2;    // tokens of a float tile, times two panels
-inline constexpr int kScoreTile = 2;
-inline constexpr int kValueTile = 4;
+inline constexpr int kQueryTile = 3;
+inline constexpr int kSums = 6;
 inline constexpr int kByteOffset = 0;  // Dot<255> works on signed codes
 
 struct F { __m256 a, b; };

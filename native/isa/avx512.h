@@ -19,8 +19,8 @@ inline constexpr int kTile = 8;
 inline constexpr int kDirectTile = 4;   // the same where codes are decoded as they are read ...
 inline constexpr int kDirectTokens = 5; // ... which pays up to so many tokens
 inline constexpr int kFloatTile = 8;    // tokens of a float tile, times two panels
-inline constexpr int kScoreTile = 8;
-inline constexpr int kValueTile = 8;
+inline constexpr int kQueryTile = 8;
+inline constexpr int kSums = 24;
 inline constexpr int kByteOffset = 128;
 
 using F = __m512;

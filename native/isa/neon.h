@@ -18,8 +18,8 @@ inline constexpr int kTile = 3;
 inline constexpr int kDirectTile = 2;
 inline constexpr int kDirectTokens = 4;
 inline constexpr int kFloatTile = 2;
-inline constexpr int kScoreTile = 2;
-inline constexpr int kValueTile = 4;
+inline constexpr int kQueryTile = 3;
+inline constexpr int kSums = 6;
 inline constexpr int kByteOffset = 0;  // Dot<255> works on signed codes
 
 struct F { float32x4_t v[4]; };

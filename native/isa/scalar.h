@@ -23,8 +23,8 @@ inline constexpr int kTile = 2;         // tokens that share a decoded weight
 inline constexpr int kDirectTile = 2;   // the same where codes are decoded as they are read ...
 inline constexpr int kDirectTokens = 3; // ... which pays up to so many tokens
 inline constexpr int kFloatTile = 2;    // tokens of a float tile, times two panels
-inline constexpr int kScoreTile = 2;    // queries that share a K vector
-inline constexpr int kValueTile = 4;    // queries that share a V vector
+inline constexpr int kQueryTile = 4;    // queries that share a vector of keys or values
+inline constexpr int kSums = 8;         // running sums that registers hold in attention
 inline constexpr int kByteOffset = 128; // what Dot<255> has not yet taken off 8-bit codes
 
 struct F { float lane[16]; };

@@ -9,6 +9,8 @@
 // else, and p by the value's scale after it was added to l.
 #pragma once
 
+#include <type_traits>
+
 #include "kernels/kv-inl.h"
 
 namespace pocketlm {
@@ -29,10 +31,6 @@ POCKETLM_INLINE Range visible(const AttentionTile& tile, int64_t t, Range within
   return {larger(begin, within.begin), smaller(position + 1, within.end)};
 }
 
-POCKETLM_INLINE const float* query(const AttentionTile& tile, int64_t i) {
-  return tile.q + i / tile.group * tile.q_stride + i % tile.group * tile.head_dim;
-}
-
 // The largest score of a query in a partition, and the sum of its probabilities.
 struct Softmax {
   float max, sum;
@@ -45,78 +43,146 @@ struct Workspace {
   float* values;  // [queries][padded]
   float* k;       // [head_dim][kPage]
   float* v;       // [kPage][padded]
-  float* q;       // [queries][head_dim], rotated
+  float* q;       // [queries][head_dim]; for 8-bit pages rotated as their keys are
   Softmax* softmax;  // [queries]
 };
 
+// --- tiles -------------------------------------------------------------------------------------------------------
+
+// fn(integral_constant n) for n in [1, kMost].
+template <int kMost, class Fn>
+POCKETLM_INLINE void dispatch(int64_t n, const Fn& fn) {
+  if constexpr (kMost > 1) {
+    if (n < kMost) return dispatch<kMost - 1>(n, fn);
+  }
+  fn(std::integral_constant<int, kMost>{});
+}
+
+// fn(first, integral_constant size) for tiles of at most kQueryTile queries, of about the same size.
+template <class Fn>
+POCKETLM_INLINE void query_tiles(int64_t count, const Fn& fn) {
+  int64_t tiles = (count + isa::kQueryTile - 1) / isa::kQueryTile;
+  for (int64_t first = 0; first < count; --tiles) {
+    const int64_t size = (count - first + tiles - 1) / tiles;
+    dispatch<isa::kQueryTile>(size, [&](auto n) { fn(first, n); });
+    first += size;
+  }
+}
+
+// How many of 1, 2 and 4 vectors a tile may hold for each query: enough sums to hide the latency of an fma, no more
+// than there are registers for.
+constexpr int vectors_for(int queries) {
+  int vectors = 4;
+  while (vectors > 1 && vectors * queries > isa::kSums) vectors /= 2;
+  return vectors;
+}
+
+// Pages lie anywhere and each is short, so what hardware foresees is little: while a page is read, the same place of
+// the page after the next is fetched.
+inline constexpr int64_t kPagesAhead = 2;
+
+template <class Element>
+inline constexpr bool kFetches = sizeof(typename Element::Type) < sizeof(float);  // floats may be a copy in the cache
+
 // --- scores ------------------------------------------------------------------------------------------------------
 
-// kQueries queries from `first` on times the 32 positions of a page.
-template <class Element, int kQueries>
-void score_tile(const AttentionTile& tile, int64_t first, const typename Element::Type* k, float* scores) {
-  const float* q[kQueries];
-  isa::F low[kQueries], high[kQueries];
+// kQueries queries [kQueries][head_dim] times the positions of the pages k[0, kPages); k[kPagesAhead, kPagesAhead + kPages) are
+// fetched.
+template <class Element, int kQueries, int kPages>
+void score_tile(const float* q, int64_t head_dim, const typename Element::Type* const* k, float* scores) {
+  isa::F sums[kQueries][2 * kPages];
   unroll<kQueries>([&](auto i) POCKETLM_INLINED {
-    q[i.value] = query(tile, first + i.value);
-    low[i.value] = high[i.value] = isa::set1(0);
+    unroll<2 * kPages>([&](auto h) POCKETLM_INLINED { sums[i.value][h.value] = isa::set1(0); });
   });
-  for (int64_t d = 0; d < tile.head_dim; ++d, k += kPage) {
-    const isa::F k_low = Element::load(k), k_high = Element::load(k + 16);
-    unroll<kQueries>([&](auto i) POCKETLM_INLINED {
-      const isa::F x = isa::set1(q[i.value][d]);
-      low[i.value] = isa::fma(k_low, x, low[i.value]);
-      high[i.value] = isa::fma(k_high, x, high[i.value]);
+  for (int64_t d = 0; d < head_dim; ++d) {
+    if constexpr (kFetches<Element>)
+      unroll<kPages>([&](auto p) POCKETLM_INLINED { __builtin_prefetch(k[kPagesAhead + p.value] + d * kPage); });
+    unroll<2 * kPages>([&](auto h) POCKETLM_INLINED {
+      const isa::F x = Element::load(k[h.value / 2] + d * kPage + h.value % 2 * 16);
+      unroll<kQueries>([&](auto i) POCKETLM_INLINED {
+        sums[i.value][h.value] = isa::fma(x, isa::set1(q[i.value * head_dim + d]), sums[i.value][h.value]);
+      });
     });
   }
   unroll<kQueries>([&](auto i) POCKETLM_INLINED {
-    isa::store(scores + (first + i.value) * kPartition, low[i.value]);
-    isa::store(scores + (first + i.value) * kPartition + 16, high[i.value]);
+    unroll<2 * kPages>([&](auto h) POCKETLM_INLINED {
+      isa::store(scores + i.value * kPartition + h.value * 16, sums[i.value][h.value]);
+    });
   });
 }
 
-template <class Element, int kQueries>
-void score_queries(const AttentionTile& tile, int64_t first, int64_t count, const typename Element::Type* k,
-                   float* scores) {
-  for (; count >= kQueries; first += kQueries, count -= kQueries)
-    score_tile<Element, kQueries>(tile, first, k, scores);
-  if constexpr (kQueries > 1) score_queries<Element, kQueries / 2>(tile, first, count, k, scores);
+// `count` queries times `pages` pages; kPagesAhead pages more are only fetched.
+template <class Element>
+void score_pages(const float* q, int64_t head_dim, int64_t count, const typename Element::Type* const* k, int64_t pages,
+                 float* scores) {
+  query_tiles(count, [&](int64_t first, auto n) {
+    constexpr int kPages = vectors_for(2 * n.value);
+    const float* queries = q + first * head_dim;
+    float* out = scores + first * kPartition;
+    int64_t page = 0;
+    for (; page + kPages <= pages; page += kPages)
+      score_tile<Element, n.value, kPages>(queries, head_dim, k + page, out + page * kPage);
+    if constexpr (kPages > 1)
+      for (; page < pages; ++page) score_tile<Element, n.value, 1>(queries, head_dim, k + page, out + page * kPage);
+  });
 }
 
 // --- values ------------------------------------------------------------------------------------------------------
 
-// kQueries queries that see the same slots of a page: values += probabilities * V.
-template <class Element, int kQueries>
-void value_tile(Range slots, const typename Element::Type* v, int64_t stride, int64_t vectors, const float* probabilities,
-                float* values, int64_t padded) {
-  for (int64_t at = 0; at < vectors * 16; at += 16) {
-    isa::F sums[kQueries];
-    unroll<kQueries>([&](auto i) POCKETLM_INLINED {
-      sums[i.value] = isa::load(values + i.value * padded + at);
+// V of a page: [kPage][stride]. Beside an address the one `ahead` elements on is fetched.
+template <class Element>
+struct ValuePage {
+  const typename Element::Type* v;
+  int64_t stride, ahead;
+};
+
+// kQueries queries that see the same slots of a page: kVectors * 16 of their values += probabilities * V.
+template <class Element, int kQueries, int kVectors>
+void value_tile(Range slots, const ValuePage<Element>& page, int64_t at, const float* probabilities, float* values,
+                int64_t padded) {
+  isa::F sums[kQueries][kVectors];
+  unroll<kQueries>([&](auto i) POCKETLM_INLINED {
+    unroll<kVectors>([&](auto j) POCKETLM_INLINED {
+      sums[i.value][j.value] = isa::load(values + i.value * padded + 16 * j.value);
     });
-    for (int64_t slot = slots.begin; slot < slots.end; ++slot) {
-      const isa::F x = Element::load(v + slot * stride + at);
+  });
+  for (int64_t slot = slots.begin; slot < slots.end; ++slot) {
+    const auto* v = page.v + slot * page.stride + at;
+    unroll<kVectors>([&](auto j) POCKETLM_INLINED {
+      if constexpr (kFetches<Element> && j.value * 16 * sizeof(*v) % 64 == 0)
+        __builtin_prefetch(v + page.ahead + 16 * j.value);
+      const isa::F x = Element::load(v + 16 * j.value);
       unroll<kQueries>([&](auto i) POCKETLM_INLINED {
-        sums[i.value] = isa::fma(isa::set1(probabilities[i.value * kPartition + slot]), x, sums[i.value]);
+        const isa::F p = isa::set1(probabilities[i.value * kPartition + slot]);
+        sums[i.value][j.value] = isa::fma(p, x, sums[i.value][j.value]);
       });
-    }
-    unroll<kQueries>([&](auto i) POCKETLM_INLINED {
-      isa::store(values + i.value * padded + at, sums[i.value]);
     });
   }
+  unroll<kQueries>([&](auto i) POCKETLM_INLINED {
+    unroll<kVectors>([&](auto j) POCKETLM_INLINED {
+      isa::store(values + i.value * padded + 16 * j.value, sums[i.value][j.value]);
+    });
+  });
 }
 
-template <class Element, int kQueries>
-void value_queries(int64_t count, Range slots, const typename Element::Type* v, int64_t stride, int64_t vectors,
-                   const float* probabilities, float* values, int64_t padded) {
-  for (; count >= kQueries; count -= kQueries, probabilities += kQueries * kPartition, values += kQueries * padded)
-    value_tile<Element, kQueries>(slots, v, stride, vectors, probabilities, values, padded);
-  if constexpr (kQueries > 1)
-    value_queries<Element, kQueries / 2>(count, slots, v, stride, vectors, probabilities, values, padded);
+template <class Element>
+void value_queries(int64_t count, Range slots, const ValuePage<Element>& page, int64_t padded,
+                   const float* probabilities, float* values) {
+  query_tiles(count, [&](int64_t first, auto n) {
+    constexpr int kVectors = vectors_for(n.value);
+    const float* p = probabilities + first * kPartition;
+    float* out = values + first * padded;
+    int64_t d = 0;
+    for (; d + 16 * kVectors <= padded; d += 16 * kVectors)
+      value_tile<Element, n.value, kVectors>(slots, page, d, p, out + d, padded);
+    if constexpr (kVectors > 1)
+      for (; d < padded; d += 16) value_tile<Element, n.value, 1>(slots, page, d, p, out + d, padded);
+  });
 }
 
 // All queries over one page. Neighbours that see the whole page go together; elsewhere only the heads of one token do.
 template <class Element>
-void page_values(const AttentionTile& tile, Range page, int64_t offset, const typename Element::Type* v, int64_t stride,
+void page_values(const AttentionTile& tile, Range page, int64_t offset, const ValuePage<Element>& values,
                  const Workspace& work) {
   for (int64_t t = 0; t < tile.tokens;) {
     const Range seen = visible(tile, t, page);
@@ -129,9 +195,9 @@ void page_values(const AttentionTile& tile, Range page, int64_t offset, const ty
       }
     }
     if (!seen.empty())
-      value_queries<Element, isa::kValueTile>((last - t) * tile.group, {seen.begin - page.begin, seen.end - page.begin}, v,
-                                              stride, work.padded / 16, work.scores + t * tile.group * kPartition + offset,
-                                              work.values + t * tile.group * work.padded, work.padded);
+      value_queries<Element>((last - t) * tile.group, {seen.begin - page.begin, seen.end - page.begin}, values,
+                             work.padded, work.scores + t * tile.group * kPartition + offset,
+                             work.values + t * tile.group * work.padded);
     t = last;
   }
 }
@@ -178,43 +244,65 @@ void multiply_by_scales(const AttentionTile& tile, int64_t position, int kind, i
   }
 }
 
-// Many queries share one conversion of a page; few convert as they go. Scores or values of one partition.
+// Many queries: page by page, and each is converted once.
+template <class Element>
+void page_scores(const AttentionTile& tile, int64_t at, int64_t base, const Workspace& work) {
+  // The tokens that see the page: later ones may have moved their window past it, earlier ones lie before it.
+  int64_t first = 0, last = tile.tokens;
+  while (first < last && visible(tile, first, {at, at + kPage}).empty()) ++first;
+  while (first < last && visible(tile, last - 1, {at, at + kPage}).empty()) --last;
+  const auto* k = page_data<Element>(tile, at);
+  const int64_t from = first * tile.group, count = (last - first) * tile.group;
+  const float* q = work.q + from * tile.head_dim;
+  float* scores = work.scores + from * kPartition + (at - base);
+  if constexpr (sizeof(*k) < sizeof(float)) {
+    widen_k<Element>(k, tile.head_dim * kPage, work.k);
+    const float* wide = work.k;
+    score_pages<ElementF32>(q, tile.head_dim, count, &wide, 1, scores);
+  } else {
+    score_pages<Element>(q, tile.head_dim, count, &k, 1, scores);
+  }
+  if constexpr (kHasScales<Element>) multiply_by_scales(tile, at, 0, count, scores);
+}
+
+// Few queries: all pages at once. What a query does not see is replaced later.
+template <class Element>
+void all_scores(const AttentionTile& tile, Range seen, int64_t base, const Workspace& work) {
+  const typename Element::Type* k[kPartition / kPage + kPagesAhead];
+  const int64_t queries = tile.tokens * tile.group, begin = seen.begin / kPage * kPage;
+  int64_t pages = 0;
+  for (int64_t at = begin; at < seen.end; at += kPage) k[pages++] = page_data<Element>(tile, at);
+  for (int64_t i = 0; i < kPagesAhead; ++i) k[pages + i] = k[smaller(i, pages - 1)] + kPage * tile.head_dim;  // V comes next
+  float* scores = work.scores + (begin - base);
+  score_pages<Element>(work.q, tile.head_dim, queries, k, pages, scores);
+  if constexpr (kHasScales<Element>)
+    for (int64_t i = 0; i < pages; ++i) multiply_by_scales(tile, begin + i * kPage, 0, queries, scores + i * kPage);
+}
+
 template <class Element>
 void partition_scores(const AttentionTile& tile, Range seen, int64_t base, const Workspace& work) {
   const int64_t queries = tile.tokens * tile.group;
-  const bool widen = sizeof(typename Element::Type) < sizeof(float) && queries > isa::kScoreTile;
-  for (int64_t at = seen.begin / kPage * kPage; at < seen.end; at += kPage) {
-    // The tokens that see the page: later ones may have moved their window past it, earlier ones lie before it.
-    int64_t first = 0, last = tile.tokens;
-    while (first < last && visible(tile, first, {at, at + kPage}).empty()) ++first;
-    while (first < last && visible(tile, last - 1, {at, at + kPage}).empty()) --last;
-    const auto* k = page_data<Element>(tile, at);
-    float* scores = work.scores + (at - base);
-    const int64_t from = first * tile.group, count = (last - first) * tile.group;
-    if (widen) {
-      widen_k<Element>(k, tile.head_dim * kPage, work.k);
-      score_queries<ElementF32, isa::kScoreTile>(tile, from, count, work.k, scores);
-    } else {
-      score_queries<Element, isa::kScoreTile>(tile, from, count, k, scores);
-    }
-    if constexpr (kHasScales<Element>) multiply_by_scales(tile, at, 0, count, scores + from * kPartition);
-  }
+  if (queries <= 2 * isa::kQueryTile) return all_scores<Element>(tile, seen, base, work);
+  for (int64_t at = seen.begin / kPage * kPage; at < seen.end; at += kPage) page_scores<Element>(tile, at, base, work);
 }
 
 template <class Element>
 void partition_values(const AttentionTile& tile, Range seen, int64_t base, const Workspace& work) {
   const int64_t queries = tile.tokens * tile.group;
-  const bool widen = (sizeof(typename Element::Type) < sizeof(float) && queries > isa::kValueTile) ||
+  const bool widen = (sizeof(typename Element::Type) < sizeof(float) && queries > 2 * isa::kQueryTile) ||
                      work.padded != tile.head_dim;
   for (int64_t at = seen.begin / kPage * kPage; at < seen.end; at += kPage) {
     const auto* v = page_data<Element>(tile, at) + kPage * tile.head_dim;
+    // After the last pages the next partition's K.
+    const int64_t later = smaller(at + kPagesAhead * kPage, tile.first_position + tile.tokens - 1);
+    const auto* ahead = page_data<Element>(tile, later) + (later < base + kPartition ? kPage * tile.head_dim : 0);
     const Range page{at, at + kPage};
     if constexpr (kHasScales<Element>) multiply_by_scales(tile, at, 1, queries, work.scores + (at - base));
     if (widen) {
       widen_v<Element>(v, tile.head_dim, work.padded, work.v);
-      page_values<ElementF32>(tile, page, at - base, work.v, work.padded, work);
+      page_values<ElementF32>(tile, page, at - base, {work.v, work.padded, 0}, work);
     } else {
-      page_values<Element>(tile, page, at - base, v, tile.head_dim, work);
+      page_values<Element>(tile, page, at - base, {v, tile.head_dim, ahead - v}, work);
     }
   }
 }
@@ -300,13 +388,15 @@ void attend_partition(const AttentionTile& tile, int64_t partition, float* state
     merge_into(states + q * state, work.softmax[q], work.values + q * work.padded, tile.head_dim);
 }
 
-// The tile with its queries rotated as 8-bit keys are.
-AttentionTile rotated(AttentionTile tile, float* q) {
-  const int64_t queries = tile.tokens * tile.group;
-  for (int64_t i = 0; i < queries; ++i) rotate(query(tile, i), tile.head_dim, q + i * tile.head_dim);
-  tile.q = q;
-  tile.q_stride = tile.group * tile.head_dim;
-  return tile;
+// The tile's queries one after the other.
+void gather_queries(const AttentionTile& tile, float* out) {
+  for (int64_t t = 0; t < tile.tokens; ++t) {
+    for (int64_t g = 0; g < tile.group; ++g, out += tile.head_dim) {
+      const float* q = tile.q + t * tile.q_stride + g * tile.head_dim;
+      if (tile.type == KvType::Q8) rotate(q, tile.head_dim, out);
+      else __builtin_memcpy(out, q, size_t(tile.head_dim) * sizeof(float));
+    }
+  }
 }
 
 void attend(const AttentionTile& tile, int64_t partition_begin, int64_t partition_end, float* states, float* scratch) {
@@ -319,12 +409,12 @@ void attend(const AttentionTile& tile, int64_t partition_begin, int64_t partitio
   work.v = work.k + kPage * work.padded;
   work.softmax = reinterpret_cast<Softmax*>(work.v + kPage * work.padded);
   work.q = reinterpret_cast<float*>(work.softmax + queries);
-  const AttentionTile used = tile.type == KvType::Q8 ? rotated(tile, work.q) : tile;
+  gather_queries(tile, work.q);
   for (int64_t p = partition_begin; p < partition_end; ++p) {
     switch (tile.type) {
-      case KvType::F32: attend_partition<ElementF32>(used, p, states, work); break;
-      case KvType::F16: attend_partition<ElementF16>(used, p, states, work); break;
-      case KvType::Q8: attend_partition<ElementI8>(used, p, states, work); break;
+      case KvType::F32: attend_partition<ElementF32>(tile, p, states, work); break;
+      case KvType::F16: attend_partition<ElementF16>(tile, p, states, work); break;
+      case KvType::Q8: attend_partition<ElementI8>(tile, p, states, work); break;
     }
   }
 }

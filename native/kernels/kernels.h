@@ -60,7 +60,7 @@ inline constexpr int64_t kAttentionTile = 16;
 // Softmax state of one query: max m, sum l, then acc[head_dim]; a fresh one has m = -inf, l = 0, acc = 0.
 inline constexpr int64_t attention_state_floats(int64_t head_dim) { return head_dim + 2; }
 // Scratch of one attend call, floats: per query its scores, values (head_dim padded to whole vectors), max and sum, and
-// itself rotated, and one page of K and of V in f32.
+// itself, and one page of K and of V in f32.
 inline constexpr int64_t attention_scratch_floats(int64_t head_dim, int64_t group) {
   const int64_t padded = (head_dim + 15) / 16 * 16;
   return kAttentionTile * group * (kPartition + 2 * padded + 2) + 2 * kPage * padded;
