@@ -3,8 +3,9 @@
     python benchmarks/fidelity.py MODEL.gguf TEXT.txt [--tokens 4096] [--chunk 512] [--ik]
 
 For each chunk of the text: the logits of transformers in float32 with the file's dequantized
-weights, of PocketLM and of llama.cpp (and ik_llama.cpp) on the same file and tokens. Prints mean KL(reference ||
-engine) in nats per token with its standard error (clustered by chunk) and top-1 agreement.
+weights, of PocketLM and of llama.cpp (and ik_llama.cpp) on the same file and tokens. Prints mean
+KL(reference || engine) in nats per token with its standard error (clustered by chunk) and top-1
+agreement.
 """
 
 from __future__ import annotations
