@@ -76,7 +76,7 @@ def test_the_markdown() -> None:
             *("decode 128", "tokens/s", "90.5 (80.2–100.0)", "60.0 (60.0–60.0)"),
             *("100 (100–100)", "0.91 ×"),
         ],
-        ["decode 128 × 16", "tokens/s", "500 (500–500)", "100 (100–100)", "–", "5.00 ×"],
+        ["decode 32 × 16", "tokens/s", "500 (500–500)", "100 (100–100)", "–", "5.00 ×"],
         [
             *("first token", "s", "0.400 (0.300–0.500)", "0.200 (0.200–0.200)"),
             *("0.600 (0.600–0.600)", "0.50 ×"),
@@ -86,7 +86,7 @@ def test_the_markdown() -> None:
     assert lines[-3:] == [
         "- decode 128: 84.5 MB for a token (weights 80.0, KV 4.5), 76 % of the memory read",
         "- ik_llama.cpp goes on with the same token as PocketLM in 2 of 16 prompts",
-        "- ik_llama.cpp, decode 128 × 16: the process was ended by signal 6: oh",
+        "- ik_llama.cpp, decode 32 × 16: the process was ended by signal 6: oh",
     ]
 
 
@@ -102,7 +102,7 @@ def test_the_console_has_the_cells_of_the_markdown() -> None:
 def test_without_peers_there_are_no_ratios() -> None:
     text = markdown_text(speed({"pocketlm": "1.0, avx2"}))
     assert "| measure | in | PocketLM |\n" in text
-    assert "×" not in text.replace("128 × 16", "")
+    assert "×" not in text.replace("32 × 16", "")
 
 
 def test_csv_has_every_sample() -> None:
@@ -124,7 +124,7 @@ def test_the_picture() -> None:
     pytest.importorskip("matplotlib")
     picture = draw(speed(models=2), "svg")
     text = picture.decode()
-    for shown in ("llama.cpp", "ik_llama.cpp", "some|model (Q4_0)", "decode 128 × 16", "4000"):
+    for shown in ("llama.cpp", "ik_llama.cpp", "some|model (Q4_0)", "decode 32 × 16", "4000"):
         assert text.count(shown) >= 1, shown
     assert picture == draw(speed(models=2), "svg")
     assert draw(speed(), "png").startswith(b"\x89PNG")

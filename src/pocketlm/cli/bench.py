@@ -40,7 +40,7 @@ def bench(
     from pocketlm.advise.speed_tables import console_text, csv_text, markdown_text
     from pocketlm.advise.tables import save
     from pocketlm.cli.fetching import fetch
-    from pocketlm.cli.output import progress, write_json
+    from pocketlm.cli.output import harmless, progress, write_json
     from pocketlm.evaluate.speed.bench import bench as run
 
     if plot is not None:
@@ -75,7 +75,7 @@ def bench(
     if as_json:
         write_json(asdict(found))
         return
-    print(console_text(found), end="")
+    print(harmless(console_text(found)), end="")
 
 
 def _sizes(batch: str) -> list[int]:

@@ -40,7 +40,7 @@ def test_a_run(model: Path) -> None:
     assert one.failures == one.agreements == ()
     labels = [row.label for row in one.rows]
     assert labels == [
-        *("prefill 8", "decode 4", "decode 4 at 16", "decode 4 × 2", "first token", "peak memory")
+        *("prefill 8", "decode 4", "decode 4 at 16", "decode 1 × 2", "first token", "peak memory")
     ]
     for row in one.rows:
         assert row.engines["pocketlm"].median > 0

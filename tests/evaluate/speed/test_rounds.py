@@ -92,7 +92,7 @@ def test_engines_take_turns_question_by_question() -> None:
     alone = [f"{e} {q}" for q in ("decode", "decode_at_depth") for e in ALL]
     together = [f"{e} batch_{n}" for n in (2, 4) for e in ALL]
     start = [f"start {e}" for e in ALL]
-    opened = [[f"open {e} {size}" for e in ALL] for size in ("1x21", "4x69")]
+    opened = [[f"open {e} {size}" for e in ALL] for size in ("1x21", "4x66")]
     closed = [f"close {e}" for e in reversed(ALL)]
     assert asked == [
         *(opened[0] + alone + 2 * [*alone, "probe"] + closed),

@@ -25,7 +25,7 @@ class Plan:
 
     Attributes:
         prompt: tokens of the prompt that prefill is timed on.
-        generate: tokens of a decode, in one sequence or in each of several.
+        generate: tokens of a decode; in each of several sequences a quarter of that.
         depth: tokens before the decode that is timed once more; 0 leaves it out.
         batch: numbers of sequences that are decoded together.
         rounds: that count; one more before them warms up.
@@ -51,6 +51,11 @@ class Plan:
             _check("batch", size, 1, 256)
         if len(set(self.batch)) != len(self.batch):
             raise RequestError(f"batch names a number twice: {', '.join(map(str, self.batch))}")
+
+    @property
+    def generate_each(self) -> int:
+        """Tokens of a decode in each of several sequences."""
+        return max(1, self.generate // 4)
 
     @property
     def context(self) -> int:
@@ -100,10 +105,10 @@ def phases(plan: Plan) -> Iterator[Phase]:
     yield Phase(plan.context, 1, tuple(alone))
     if plan.batch:
         yield Phase(
-            _BATCH_PROMPT + plan.generate + 1,
+            _BATCH_PROMPT + plan.generate_each + 1,
             max(plan.batch),
             tuple(
-                Question(size, _BATCH_PROMPT, plan.generate, None, f"batch_{size}")
+                Question(size, _BATCH_PROMPT, plan.generate_each, None, f"batch_{size}")
                 for size in plan.batch
             ),
         )

@@ -139,9 +139,9 @@ class Speed:
 
 
 def label(measure: Measure, plan: Plan) -> str:
-    """A measure for people: ``decode 128 at 2,048``."""
+    """A measure for people: ``decode 128 at 2,048``, ``decode 32 × 16``."""
     if measure.startswith("batch_"):
-        return f"decode {plan.generate:,} × {measure.removeprefix('batch_')}"
+        return f"decode {plan.generate_each:,} × {measure.removeprefix('batch_')}"
     return {
         "prefill": f"prefill {plan.prompt:,}",
         "decode": f"decode {plan.generate:,}",
