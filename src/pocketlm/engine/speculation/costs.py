@@ -37,6 +37,7 @@ class StepCosts:
             self._unsettled[tokens] -= self._unsettled[tokens] > 0
         else:
             self._speed = toward(self._speed, seconds / known)
+            return
         at = bisect_left(self._sizes, tokens)  # fewer tokens cost no more
         least = min(self._shape[size] for size in self._sizes[at:])
         for size in self._sizes[: at + 1]:
