@@ -93,7 +93,9 @@ def _facts(speed: Speed) -> list[str]:
         f"memory read: {read.median / 1e9:.1f} GB/s "
         f"({read.least / 1e9:.1f} to {read.most / 1e9:.1f})",
     ]
-    return lines + [f"{title(name)}: {version}" for name, version in speed.engines.items()]
+    return lines + [
+        f"{title(name)}: {version or 'loaded no model'}" for name, version in speed.engines.items()
+    ]
 
 
 def _title(model: ModelSpeed) -> str:
@@ -151,6 +153,6 @@ def _notes(speed: Speed, model: ModelSpeed) -> list[str]:
         for one in model.agreements
     ]
     for failure in model.failures:
-        what = "" if failure.measure is None else f", {label(failure.measure, speed.plan)}"
-        lines.append(f"{title(failure.engine)}{what}: {failure.reason}")
+        what = "loading" if failure.measure is None else label(failure.measure, speed.plan)
+        lines.append(f"{title(failure.engine)}, {what}: {failure.reason}")
     return lines

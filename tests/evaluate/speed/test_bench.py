@@ -11,12 +11,14 @@ import pytest
 import pocketlm
 from engine.tiny_file import write_tiny_model
 from pocketlm import _native
+from pocketlm.advise.speed_tables import markdown_text
 from pocketlm.errors import PocketLMError, RequestError, UnsupportedError
+from pocketlm.evaluate.speed import bench
 from pocketlm.evaluate.speed.contenders import Setup, open_contender, require_peers
 from pocketlm.evaluate.speed.limits import cpu_name
 from pocketlm.evaluate.speed.plan import Question
 from pocketlm.evaluate.speed.processes import EngineProcess
-from pocketlm.evaluate.speed.results import Row, Samples
+from pocketlm.evaluate.speed.results import Failure, Row, Samples
 
 
 @pytest.fixture
@@ -151,3 +153,26 @@ def test_a_peer_answers_as_we_do(peer: str, module: str, model: Path) -> None:
     assert theirs.prefill_tokens == ours.prefill_tokens == 60
     assert theirs.decode_tokens == ours.decode_tokens == 12
     assert theirs.first_tokens == ours.first_tokens
+
+
+def test_a_peer_that_loads_no_model_has_a_column_that_says_so(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def open_engine(setup: Setup) -> EngineProcess:
+        if setup.engine == "ik":
+            raise PocketLMError("no, thanks")
+        return EngineProcess(setup)
+
+    monkeypatch.setattr(bench, "EngineProcess", open_engine)
+    monkeypatch.setattr(bench, "require_peers", lambda names: None)
+    found = bench.bench(
+        model, against=["ik"], prompt=4, generate=1, depth=0, batch=[], rounds=1, threads=1
+    )
+    assert list(found.engines) == ["pocketlm", "ik"]
+    assert found.engines["ik"] == ""
+    assert found.models[0].failures == (Failure("ik", None, "no, thanks"),)
+    text = markdown_text(found)
+    assert "| measure | in | PocketLM | ik_llama.cpp | ratio |" in text
+    assert text.count(" | – | – |") == len(found.models[0].rows)
+    assert "- ik_llama.cpp: loaded no model\n" in text
+    assert "- ik_llama.cpp, loading: no, thanks\n" in text

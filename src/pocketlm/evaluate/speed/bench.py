@@ -75,7 +75,7 @@ def bench(
     require_peers(against)
     names = [refs] if isinstance(refs, str | Path) else list(refs)
     paths = [_path(name) for name in names]
-    versions: dict[str, str] = {}
+    versions = dict.fromkeys((OURS, *against), "")
     bandwidth: list[float] = []
     models = []
     for name, path in zip(names, paths, strict=True):

@@ -126,7 +126,7 @@ class Speed:
     Attributes:
         machine: its facts.
         plan: what was measured.
-        engines: version and instruction set of each, by name.
+        engines: version and instruction set of each, by name; "" where it loaded no model.
         read_bandwidth: bytes/s that the threads read, measured between the rounds.
         models: in the order of the refs.
     """
