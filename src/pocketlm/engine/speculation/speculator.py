@@ -25,6 +25,7 @@ MOST_TOKENS = 15  # guessed for one request in one step
 _LEAST_CHANCE = 0.03
 _MOST_LOST = 0.01
 _TRIALS = 4  # requests
+_CREDIT = 60  # tokens of a model that takes time to guess: its first mistakes tell little
 
 
 Room = Callable[[Request], int]
@@ -50,7 +51,9 @@ class Speculator:
         self, requests: Sequence[Request], room: Room, spare: int
     ) -> Mapping[Request, list[int]]:
         """The guesses for a step of these requests, at most ``spare`` tokens."""
-        if not self._costs or spare <= 0 or self._lost > _MOST_LOST * self._spent:
+        if not self._costs or spare <= 0:
+            return {}
+        if self._lost > _MOST_LOST * self._spent + _CREDIT * self._proposing:
             return {}
         self._prepare(requests)
         started = thread_time()  # what another thread does meanwhile is not our loss
