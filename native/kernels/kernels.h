@@ -77,7 +77,7 @@ struct Kernels {
   void (*fake_quantize_row)(const float* x, int64_t cols, float* out);
 
   // --- linear: out[t, r] (+)= sum_k W[r, k] x[t, k] (+ bias[r]) -------------------------------------------------
-  // For rows of panels [panel_begin, panel_end); rows past w.rows are not written. `x` is quantized rows
+  // For rows of panels [panel_begin, panel_end), the first of which goes to *out; rows past w.rows are not written. `x` is quantized rows
   // (quantized layouts, x_stride = quantized_row_bytes) or floats (float layouts, x_stride in bytes).
   // The order is fixed: s = sum over k ascending from 0; s *= w.scale; s += bias if given; out = accumulate ? out + s : s.
   void (*matmul[kLayoutCount])(const PackedMatrix& w, int64_t panel_begin, int64_t panel_end, const std::byte* x,

@@ -70,10 +70,10 @@ POCKETLM_INLINE void add_blocks(const Panel& panel, int64_t blocks, const std::b
   sums = local;
 }
 
-// Where results go: row r of token t to out[t * stride + r].
+// Where results go: row r of token t to out[t * stride + r - first].
 struct Output {
   float* out;
-  int64_t stride;
+  int64_t stride, first;
   const float* bias;
   bool accumulate;
   int64_t rows;
@@ -83,7 +83,7 @@ struct Output {
   POCKETLM_INLINE void write(int64_t panel, int64_t token, isa::F s) const {
     const int64_t row = panel * kPanel, count = rows - row;
     s = isa::mul(s, isa::set1(scale));
-    float* to = out + token * stride + row;
+    float* to = out + token * stride + (row - first);
     if (count >= kPanel) {
       if (bias) s = isa::add(s, isa::load(bias + row));
       isa::store(to, accumulate ? isa::add(isa::load(to), s) : s);
@@ -174,7 +174,7 @@ template <class Fmt>
 void matmul_quantized(const PackedMatrix& w, int64_t panel_begin, int64_t panel_end, const std::byte* x,
                       size_t x_stride, int64_t tokens, float* out, int64_t out_stride, const float* bias,
                       bool accumulate) {
-  const Output output{out, out_stride, bias, accumulate, w.rows, w.scale};
+  const Output output{out, out_stride, panel_begin * kPanel, bias, accumulate, w.rows, w.scale};
   if (tokens <= isa::kDirectTokens) return matmul_direct<Fmt>(w, panel_begin, panel_end, x, x_stride, tokens, output);
   matmul_unpacked<Fmt>(w, panel_begin, panel_end, x, x_stride, tokens, output);
 }
@@ -237,7 +237,7 @@ void matmul_float(const PackedMatrix& w, int64_t panel_begin, int64_t panel_end,
   // Activations of a token group stay in the L2 cache while the panels pass by.
   for (int64_t from = 0; from < tokens; from += kTokenGroup) {
     const int64_t count = tokens - from < kTokenGroup ? tokens - from : kTokenGroup;
-    const Output group{out + from * out_stride, out_stride, bias, accumulate, w.rows, w.scale};
+    const Output group{out + from * out_stride, out_stride, panel_begin * kPanel, bias, accumulate, w.rows, w.scale};
     const std::byte* xg = x + size_t(from) * x_stride;
     int64_t p = panel_begin;
     for (; p + 2 <= panel_end; p += 2) matmul_float_panels<Element, 2>(w, p, xg, x_stride, count, group);

@@ -28,6 +28,18 @@ ActivationWidths activation_widths(const Program& program) {
   return widths;
 }
 
+// Sums that a thread keeps of the linear ops with two rows of activations for each output row.
+int64_t fine_sums(const Program& program, const Capacity& capacity) {
+  int64_t most = 0;
+  for (const Op& op : program.ops()) {
+    const auto* linear = std::get_if<LinearOp>(&op);
+    if (!linear || linear->quantize != Quantize::Fine) continue;
+    const bool selected = program.buffers()[size_t(linear->src)].selected;
+    most = std::max(most, 2 * (selected ? capacity.rows : capacity.tokens) * kFinePanels * kPanel);
+  }
+  return most;
+}
+
 // The most partitions that one query of a group sees. A query that sees everything sees no more than all pages hold.
 int64_t most_partitions(int64_t window, int64_t pages) {
   constexpr int64_t each = kPartition / kPage;
@@ -60,7 +72,7 @@ Executor::Sizes Executor::sizes(const Capacity& capacity) const {
   const auto rows = size_t(std::max(capacity.tokens, capacity.rows));
   sizes.quantized = checked_bytes(rows, quantized_row_bytes(widths.quantized));
   sizes.fake_quantized = checked_bytes(rows, size_t(widths.fake) * sizeof(float));
-  sizes.thread_scratch = size_t(std::max(scratch, widths.residual)) * sizeof(float);
+  sizes.thread_scratch = checked_bytes(size_t(std::max({scratch, widths.residual, fine_sums(program, capacity)})), sizeof(float));
   // Partial states of attention that is split over partitions: at most 2 * threads single-token tiles.
   sizes.states = checked_bytes(size_t(partitions), size_t(2 * pool_.size() * state) * sizeof(float));
   return sizes;

@@ -33,6 +33,9 @@ struct Batch {
   int64_t table_width;
 };
 
+// Panels whose sums are kept apart while both halves of Quantize::Fine activations are multiplied.
+inline constexpr int64_t kFinePanels = 8;
+
 // One step at a time: a second one, from another thread, is refused.
 class Executor {
  public:
@@ -87,7 +90,8 @@ class Executor {
 
   void quantize_rows(const LinearOp& op, int64_t begin, int64_t end, Worker& worker);
   void matmul(const LinearOp& op, int64_t rows, Worker& worker);
-  void matmul_part(const LinearOp& op, const LinearPart& part, int64_t panel_begin, int64_t panel_end, int64_t rows);
+  void matmul_part(const LinearOp& op, const LinearPart& part, int64_t panel_begin, int64_t panel_end, int64_t rows, Worker& worker);
+  void matmul_fine(const LinearOp& op, const LinearPart& part, int64_t panel_begin, int64_t panel_end, int64_t rows, Worker& worker);
   void store_kv(const AttentionOp& op, Worker& worker);
   const int32_t* block_table(const AttentionOp& op, int64_t sequence) const;
   AttentionTile attention_tile(const AttentionOp& op, const Tile& tile, int64_t kv_head) const;

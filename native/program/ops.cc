@@ -69,35 +69,46 @@ void Executor::matmul(const LinearOp& op, int64_t rows, Worker& worker) {
     for (const LinearPart& part : op.parts) {
       const int64_t from = std::max(begin - first, int64_t{0}), to = std::min(end - first, part.weight->panels);
       first += part.weight->panels;
-      if (from < to) matmul_part(op, part, from, to, rows);
+      if (from < to) matmul_part(op, part, from, to, rows, worker);
     }
   });
 }
 
-void Executor::matmul_part(const LinearOp& op, const LinearPart& part, int64_t panel_begin, int64_t panel_end, int64_t rows) {
+void Executor::matmul_part(const LinearOp& op, const LinearPart& part, int64_t panel_begin, int64_t panel_end, int64_t rows,
+                           Worker& worker) {
   const PackedMatrix& w = *part.weight;
   const auto kernel = kernels_->matmul[int(w.layout)];
-  float* out = row(part.dst, 0) + part.dst_offset;
+  if (op.quantize == Quantize::Fine && !is_float(w.layout)) {
+    for (int64_t p = panel_begin; p < panel_end; p += kFinePanels)
+      matmul_fine(op, part, p, std::min(p + kFinePanels, panel_end), rows, worker);
+    return;
+  }
+  float* out = row(part.dst, 0) + part.dst_offset + panel_begin * kPanel;
   const int64_t out_stride = program.buffers()[size_t(part.dst)].width;
   const float* bias = part.bias.empty() ? nullptr : part.bias.data();
-  if (is_float(w.layout)) {
-    const std::byte* x = op.quantize == Quantize::Row ? fake_quantized_.data() : reinterpret_cast<const std::byte*>(row(op.src, 0));
-    kernel(w, panel_begin, panel_end, x, size_t(w.cols) * sizeof(float), rows, out, out_stride, bias, op.accumulate);
-    return;
-  }
-  const size_t stride = quantized_row_bytes(w.cols);
   const std::byte* x = quantized_.data();
-  if (op.quantize != Quantize::Fine) {
-    kernel(w, panel_begin, panel_end, x, stride, rows, out, out_stride, bias, op.accumulate);
-    return;
-  }
-  // Few panels at a time, so that the second pass finds them in the cache.
-  constexpr size_t kCached = 128 << 10;
-  const auto step = std::max<int64_t>(1, int64_t(kCached / w.panel_bytes));
-  for (int64_t p = panel_begin; p < panel_end; p += step) {
-    const int64_t end = std::min(p + step, panel_end);
-    kernel(w, p, end, x, stride, rows, out, out_stride, bias, op.accumulate);
-    kernel(w, p, end, x + size_t(rows) * stride, stride, rows, out, out_stride, nullptr, true);
+  if (is_float(w.layout))
+    x = op.quantize == Quantize::Row ? fake_quantized_.data() : reinterpret_cast<const std::byte*>(row(op.src, 0));
+  const size_t stride = is_float(w.layout) ? size_t(w.cols) * sizeof(float) : quantized_row_bytes(w.cols);
+  kernel(w, panel_begin, panel_end, x, stride, rows, out, out_stride, bias, op.accumulate);
+}
+
+// Both halves of the activations are rows of one product, so that weights are read and unpacked once; then they are added.
+void Executor::matmul_fine(const LinearOp& op, const LinearPart& part, int64_t panel_begin, int64_t panel_end, int64_t rows,
+                           Worker& worker) {
+  const PackedMatrix& w = *part.weight;
+  auto* sums = scratch_[size_t(worker.index())].as<float>();
+  const int64_t stride = kFinePanels * kPanel, first = panel_begin * kPanel;
+  const int64_t count = std::min(panel_end * kPanel, w.rows) - first;
+  kernels_->matmul[int(w.layout)](w, panel_begin, panel_end, quantized_.data(), quantized_row_bytes(w.cols), 2 * rows, sums,
+                                  stride, nullptr, false);
+  for (int64_t i = 0; i < rows; ++i) {
+    float* coarse = sums + i * stride;
+    if (!part.bias.empty()) kernels_->add(coarse, part.bias.data() + first, count);
+    float* out = row(part.dst, i) + part.dst_offset + first;
+    if (op.accumulate) kernels_->add(out, coarse, count);
+    else std::copy_n(coarse, count, out);
+    kernels_->add(out, sums + (rows + i) * stride, count);
   }
 }
 

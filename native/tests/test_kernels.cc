@@ -60,7 +60,7 @@ struct Linear {
     const int64_t half = w.panels / 2;
     for (const auto& [begin, end] : {std::pair{int64_t{0}, half}, std::pair{half, w.panels}})
       table.matmul[int(w.layout)](w, begin, end, x.data.data() + size_t(first_token) * x.stride, x.stride, count,
-                                  out.data(), w.rows + 2, bias, accumulate);
+                                  out.data() + begin * kPanel, w.rows + 2, bias, accumulate);
     return out;
   }
 };
