@@ -30,7 +30,7 @@ from pocketlm.engine.build import (
 from pocketlm.engine.context import Overflow
 from pocketlm.engine.sampling import SamplingOptions, SamplingParams, resolve
 from pocketlm.engine.shared import SharedEngine
-from pocketlm.errors import CapacityError, RequestError
+from pocketlm.errors import ContextError, RequestError
 from pocketlm.progress import ProgressCallback, silent
 
 if TYPE_CHECKING:
@@ -317,14 +317,14 @@ def _token_ids(tokens: Sequence[int]) -> list[int]:
 def _without_oldest(messages: Sequence[Message], used: int, room: int) -> Sequence[Message]:
     """The conversation without its oldest turn: all up to the next message of the user.
 
-    System messages and the last message stay. Raises CapacityError when nothing else is left.
+    System messages and the last message stay. Raises ContextError when nothing else is left.
     """
     first = next((i for i, m in enumerate(messages) if m.get("role") != "system"), len(messages))
     end = first + 1
     while end < len(messages) - 1 and messages[end].get("role") != "user":
         end += 1
     if end >= len(messages):
-        raise CapacityError(
+        raise ContextError(
             f"the last message makes a prompt of {used:,} tokens, but {room:,} are left for it",
             hint="Shorten it, lower max_tokens or load the model with a larger context.",
         )

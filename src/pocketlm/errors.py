@@ -7,7 +7,9 @@
     ├── UnsupportedError   valid, but not something we do                         exit 1, HTTP 501
     ├── RequestError       the caller's fault                                     exit 2, HTTP 400
     │   └── NotFoundError  the name asked for does not exist                      exit 1, HTTP 404
-    ├── CapacityError      would not fit (memory, queue, context, disk)           exit 1, HTTP 507
+    ├── CapacityError      would not fit (memory, disk)                           exit 1, HTTP 507
+    │   ├── ContextError   a prompt longer than the context                       exit 1, HTTP 400
+    │   └── BusyError      more is asked at once than can wait                    exit 1, HTTP 503
     └── Cancelled          stopped on request                                     exit 130, HTTP 499
 
 A message says what, where, found and wanted; the hint says what to do. ``assert`` is for our own
@@ -93,9 +95,29 @@ class NotFoundError(RequestError):
 
 
 class CapacityError(PocketLMError):
-    """It would not fit: memory, queue, context window or disk; the message has the numbers."""
+    """It would not fit: memory, context, queue or disk; the message has the numbers."""
 
     http_status = 507
+
+
+class ContextError(CapacityError):
+    """A prompt, with the answer asked for, is longer than the context."""
+
+    http_status = 400
+
+
+class BusyError(CapacityError):
+    """More is asked at once than can wait.
+
+    Args:
+        retry_after: seconds after which it is worth asking again.
+    """
+
+    http_status = 503
+
+    def __init__(self, message: str, *, retry_after: float = 1.0, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after = retry_after
 
 
 class Cancelled(PocketLMError):  # noqa: N818 - it is no error of anybody

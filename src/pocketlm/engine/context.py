@@ -2,7 +2,7 @@
 
 | on_overflow | prompt + max_tokens > context                                                     |
 |-------------|-----------------------------------------------------------------------------------|
-| "error"     | CapacityError with the numbers, before anything is computed                       |
+| "error"     | ContextError with the numbers, before anything is computed                       |
 | "stop"      | max_tokens becomes what is left, so the answer ends with "length" at the end of   |
 |             | the context; a prompt that leaves no room for one token is still an error         |
 | "truncate"  | the oldest prompt tokens are left out (but for ``keep`` at the head, such as BOS) |
@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from pocketlm.errors import CapacityError, RequestError
+from pocketlm.errors import ContextError, RequestError
 
 Overflow = Literal["error", "stop", "truncate"]
 
@@ -41,7 +41,7 @@ def fit(
 ) -> Fitted:
     """The prompt and the length limit for a context of ``context`` positions, by the table above.
 
-    Raises CapacityError where the policy does not allow it to fit.
+    Raises ContextError where the policy does not allow it to fit.
     """
     if on_overflow not in get_args(Overflow):
         wanted = ", ".join(get_args(Overflow))
@@ -59,7 +59,7 @@ def fit(
     answer = (
         f" and max_tokens is {max_tokens:,}: {used + max_tokens:,} positions" if max_tokens else ""
     )
-    raise CapacityError(
+    raise ContextError(
         f"the prompt has {used:,} tokens{answer}, but the context has {context:,}",
         hint="Shorten the prompt, lower max_tokens, load the model with a larger context, "
         'or choose on_overflow "stop" or "truncate".',

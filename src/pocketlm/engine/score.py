@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pocketlm._native import target_logprobs
 from pocketlm.engine.engine import Engine
 from pocketlm.engine.runner import Floats, StepBatch
-from pocketlm.errors import CapacityError, RequestError
+from pocketlm.errors import CapacityError, ContextError, RequestError
 
 
 def score(engine: Engine, tokens: Sequence[int]) -> NDArray[np.float64]:
@@ -54,7 +54,7 @@ def forward(
     """
     runner, cache = engine.runner, engine.cache
     if len(tokens) > engine.config.context:
-        raise CapacityError(
+        raise ContextError(
             f"the text has {len(tokens):,} tokens, but the context has {engine.config.context:,}"
         )
     engine.check_ids(tokens)
