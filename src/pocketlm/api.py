@@ -21,13 +21,12 @@ from typing import TYPE_CHECKING, Any, Unpack
 from pocketlm.engine.answer import Chunk, Completion, Prompt, answer, collect
 from pocketlm.engine.build import (
     Built,
-    EngineOptions,
-    KvType,
     MemoryPlan,
     build_engine,
     require_memory,
 )
 from pocketlm.engine.context import Overflow
+from pocketlm.engine.options import EngineOptions, KvType
 from pocketlm.engine.sampling import SamplingOptions, SamplingParams, resolve
 from pocketlm.engine.shared import SharedEngine
 from pocketlm.errors import ContextError, RequestError

@@ -9,8 +9,9 @@ import pytest
 
 import pocketlm
 from pocketlm.engine import build
-from pocketlm.engine.build import EngineOptions, build_engine, require_memory
+from pocketlm.engine.build import build_engine, require_memory
 from pocketlm.engine.machine import Memory
+from pocketlm.engine.options import EngineOptions
 from pocketlm.errors import CapacityError, NotFoundError, RequestError, UnsupportedError
 from pocketlm.models import open_model
 from pocketlm.models.memory import tokenizer_memory

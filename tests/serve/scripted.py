@@ -170,6 +170,7 @@ class ScriptedFleet:
     kept: list[float | None] = field(default_factory=list)
     loaded_names: dict[str, float | None] = field(default_factory=dict)
     open: int = 0
+    draining: bool = False
 
     def script(self, generation: Generation) -> Script:
         given = self.script_or_function

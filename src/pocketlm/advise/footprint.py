@@ -15,8 +15,9 @@ from pathlib import Path
 
 from pocketlm.advise.peak import measured_peak
 from pocketlm.convert.stream import TensorStream, open_stream
-from pocketlm.engine.build import EngineOptions, KvType, choose_context
+from pocketlm.engine.build import choose_context
 from pocketlm.engine.machine import available_cores
+from pocketlm.engine.options import EngineOptions, KvType
 from pocketlm.gguf import BlockType
 from pocketlm.models import ModelSpec, open_model
 from pocketlm.models.memory import Capacity, core_memory, tokenizer_memory

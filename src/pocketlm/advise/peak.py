@@ -12,7 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pocketlm.engine.build import EngineOptions
+from pocketlm.engine.options import EngineOptions
 from pocketlm.errors import PocketLMError
 
 _ANSWER = 4  # tokens

@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from pocketlm.backends.backend import Floats, Ints
-from pocketlm.engine.build import Built, EngineOptions, KvType, MemoryPlan, build_engine
+from pocketlm.engine.build import Built, MemoryPlan, build_engine
+from pocketlm.engine.options import EngineOptions, KvType
 from pocketlm.engine.runner import StepBatch
 from pocketlm.errors import CapacityError, RequestError
 from pocketlm.models import ModelSpec, open_model

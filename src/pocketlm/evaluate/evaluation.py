@@ -13,8 +13,9 @@ from pathlib import Path
 
 from pocketlm.backends import NativeBackend
 from pocketlm.backends.native import engine_options
-from pocketlm.engine.build import KvType, choose_context, require_memory
+from pocketlm.engine.build import choose_context, require_memory
 from pocketlm.engine.machine import available_memory
+from pocketlm.engine.options import KvType
 from pocketlm.errors import CapacityError, RequestError
 from pocketlm.evaluate.divergence import Divergence, divergence, require_same_vocabulary
 from pocketlm.evaluate.perplexity import Perplexity, perplexity

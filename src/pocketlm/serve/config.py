@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pocketlm.engine.build import EngineOptions
+from pocketlm.engine.options import EngineOptions
 
 DEFAULT_PORT = 11435
 

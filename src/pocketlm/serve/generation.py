@@ -270,6 +270,7 @@ class LoadedModel:
         expires: when it is unloaded if nobody uses it; None is never.
         pinned: whether it stays whatever else is asked for.
         running, waiting: requests.
+        kv_tokens, kv_used: positions of the KV cache, and those that requests hold of them.
     """
 
     facts: ModelFacts
@@ -280,10 +281,19 @@ class LoadedModel:
     running: int
     waiting: int
     pid: int
+    kv_tokens: int = 0
+    kv_used: int = 0
 
 
 class Fleet(Protocol):
-    """The models that are loaded, and the way to have one loaded."""
+    """The models that are loaded, and the way to have one loaded.
+
+    Attributes:
+        draining: the server is shutting down: nothing new is begun.
+    """
+
+    @property
+    def draining(self) -> bool: ...
 
     def use(
         self, name: str, *, keep_alive: float | None = None

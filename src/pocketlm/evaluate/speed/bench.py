@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
-from pocketlm.engine.build import KvType
 from pocketlm.engine.machine import available_cores
+from pocketlm.engine.options import KvType
 from pocketlm.errors import RequestError
 from pocketlm.evaluate.speed.contenders import OURS, Setup, require_peers
 from pocketlm.evaluate.speed.first_token import first_token

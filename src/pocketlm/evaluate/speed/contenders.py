@@ -78,7 +78,8 @@ class Ours:
 
     def __init__(self, setup: Setup) -> None:
         from pocketlm import __version__, _native
-        from pocketlm.engine.build import EngineOptions, build_engine
+        from pocketlm.engine.build import build_engine
+        from pocketlm.engine.options import EngineOptions
         from pocketlm.models import open_model
 
         options = EngineOptions(

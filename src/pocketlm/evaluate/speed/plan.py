@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pocketlm.engine.build import KvType
+from pocketlm.engine.options import KvType
 from pocketlm.errors import RequestError
 
 Measure = str
