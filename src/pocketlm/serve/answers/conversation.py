@@ -1,0 +1,123 @@
+"""A conversation with tools, made ready for the model's chat template.
+
+Templates differ in what they know. Most take tools and calls in OpenAI's shape but for one thing:
+arguments are objects, not JSON texts. Phi-4-mini's reads tools from the system message. A template
+that knows nothing of tools gets them in words: in the system message, with calls and results as
+plain turns, so that any model that chats can be offered functions.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pocketlm.serve.answers.functions import read_functions
+from pocketlm.serve.answers.tools import ToolFormat, tool_format
+from pocketlm.serve.generation import ModelFacts
+
+Message = dict[str, Any]
+
+
+def tool_conversation(
+    facts: ModelFacts,
+    messages: Sequence[Mapping[str, Any]],
+    tools: Sequence[Mapping[str, Any]] | None,
+) -> tuple[list[Message], list[dict[str, Any]] | None]:
+    """Messages and tools for a ``ChatPrompt``; what is malformed is left to the template's checks.
+
+    Raises:
+        RequestError: the tools are malformed.
+    """
+    read_functions(tools)
+    ready = [_with_objects(message) for message in messages]
+    plain = [dict(tool) for tool in tools] if tools else None
+    if "tools" in facts.capabilities:
+        return ready, plain
+    form = tool_format(facts)
+    ready = _in_words(ready, form)
+    if not plain:
+        return ready, None
+    functions = [tool.get("function", tool) for tool in plain]
+    listed = json.dumps(functions, ensure_ascii=False)
+    if not form.teach:
+        return _beside_system(ready, listed), None
+    return _told(ready, form.teach.format(tools=listed)), None
+
+
+def _with_objects(message: Mapping[str, Any]) -> Message:
+    """The message with its calls' arguments as objects."""
+    calls = message.get("tool_calls") if isinstance(message, Mapping) else None
+    if not isinstance(calls, Sequence) or isinstance(calls, str):
+        return dict(message) if isinstance(message, Mapping) else message
+    return {**message, "tool_calls": [_call_with_object(call) for call in calls]}
+
+
+def _call_with_object(call: Any) -> Any:
+    function = call.get("function") if isinstance(call, Mapping) else None
+    if not isinstance(function, Mapping) or not isinstance(function.get("arguments"), str):
+        return call
+    try:
+        arguments = json.loads(function["arguments"] or "{}")
+    except (ValueError, RecursionError):
+        return call
+    if not isinstance(arguments, dict):
+        return call
+    return {**call, "function": {**function, "arguments": arguments}}
+
+
+def _in_words(messages: list[Message], form: ToolFormat) -> list[Message]:
+    """Calls and their results as turns that every template knows."""
+    turns: list[Message] = []
+    for message in messages:
+        role = message.get("role") if isinstance(message, Mapping) else None
+        if role == "assistant" and message.get("tool_calls"):
+            turns.append(_spoken(message, form))
+        elif role in ("tool", "function"):
+            result = f"<tool_response>\n{_text(message.get('content'))}\n</tool_response>"
+            if turns and turns[-1].get("_results"):
+                turns[-1]["content"] += "\n" + result
+            else:
+                turns.append({"role": "user", "content": result, "_results": True})
+        else:
+            turns.append(message)
+    return [{k: v for k, v in turn.items() if k != "_results"} for turn in turns]
+
+
+def _spoken(message: Message, form: ToolFormat) -> Message:
+    """A message with calls as the text that the model wrote."""
+    calls = []
+    for call in message["tool_calls"]:
+        function = call.get("function", call) if isinstance(call, Mapping) else {}
+        name = json.dumps(function.get("name"))
+        arguments = json.dumps(function.get("arguments") or {}, ensure_ascii=False)
+        text = form.call.format(name=name, arguments=arguments)
+        calls.append("".join((*form.open_call, text, *form.close_call)))
+    text = "".join((*form.before, form.between.join(calls), *form.after))
+    content = _text(message.get("content"))
+    rest = {key: value for key, value in message.items() if key != "tool_calls"}
+    return {**rest, "content": f"{content}\n{text}" if content else text}
+
+
+def _told(messages: list[Message], words: str) -> list[Message]:
+    """The messages with words at the end of the system message."""
+    first = messages[0] if messages else {}
+    if first.get("role") in ("system", "developer"):
+        content = _text(first.get("content"))
+        return [{**first, "content": f"{content}\n\n{words}"}, *messages[1:]]
+    return [{"role": "system", "content": words}, *messages]
+
+
+def _beside_system(messages: list[Message], listed: str) -> list[Message]:
+    """The functions under "tools" of the system message."""
+    if messages and messages[0].get("role") == "system":
+        return [{**messages[0], "tools": listed}, *messages[1:]]
+    system = {"role": "system", "content": "You are a helpful assistant with some tools."}
+    return [{**system, "tools": listed}, *messages]
+
+
+def _text(content: Any) -> str:
+    if isinstance(content, str):
+        return content
+    parts = content if isinstance(content, list) else []
+    return "\n".join(p["text"] for p in parts if isinstance(p, Mapping) and "text" in p)
