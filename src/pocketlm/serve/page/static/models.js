@@ -1,0 +1,177 @@
+// The view of models: what is on the server's disk, what is in its memory, what can be pulled.
+
+import { ApiError, call, errorText, get, lines, post } from "./api.js";
+import { byId, countText, h, iconButton, notice, sizeText } from "./dom.js";
+
+/** The models as the server told last; null before it has. */
+export let models = null;
+
+const listeners = new Set();
+const busy = new Map();  // name -> what is being done with it
+
+export const onModels = (listener) => listeners.add(listener);
+export const isLoaded = (name) => Boolean(models?.find((one) => one.name === name)?.loaded);
+
+/** Asks the server again. */
+export async function refresh() {
+  try {
+    models = (await get("/page/models")).models;
+  } catch (error) {
+    notice(error.message, { kind: "error" });
+    return;
+  }
+  draw();
+  for (const listener of listeners) listener();
+}
+
+export function setUp() {
+  byId("pull").addEventListener("submit", (event) => {
+    event.preventDefault();
+    const name = byId("pull-name").value.trim();
+    byId("pull-name").value = "";
+    if (name) pull(name);
+  });
+}
+
+/** Called when the view opens. */
+export async function show() {
+  refresh();
+  if (byId("catalog").children.length) return;
+  const known = await get("/page/catalog").catch(() => ({ models: [] }));
+  byId("catalog").replaceChildren(...known.models.map((one) => h("option", { value: one.name },
+    [countText(one.parameters), one.class, one.licence, one.gated && "needs an account",
+      one.base && "no chat"].filter(Boolean).join(" · "))));
+}
+
+function draw() {
+  byId("model-list").replaceChildren(models.length ? table() : h("p.muted.empty", {},
+    "No model is on this disk yet. smollm2:135m is a small one to begin with."));
+}
+
+const COLUMNS = ["Model", "Class", "Quantization", "Context", "Disk", "Memory", "Licence", ""];
+
+function table() {
+  return h("table.models", {}, h("thead", {}, h("tr", {}, COLUMNS.map((name) =>
+    name ? h("th", { scope: "col" }, name) : h("td", {})))), h("tbody", {}, models.map(row)));
+}
+
+function row(model) {
+  const cells = [
+    [`${model.class}`, countText(model.parameters)],
+    [model.quantization],
+    [model.context ? model.context.toLocaleString("en") : "not said",
+      model.loaded && `${model.loaded.context.toLocaleString("en")} in use`],
+    [model.size === null ? "–" : sizeText(model.size)],
+    [model.memory === null ? "–" : sizeText(model.memory)],
+    [model.licence ?? "not said"],
+  ];
+  return h("tr", { class: model.loaded ? "loaded" : null },
+    h("th", { scope: "row" }, h("span.name", {}, model.name), h("small", {}, state(model))),
+    cells.map(([value, more], at) => h("td", { "data-name": COLUMNS[at + 1] },
+      h("span", {}, value), more && h("small", {}, more))),
+    h("td.actions", {}, actions(model)));
+}
+
+function state(model) {
+  if (busy.has(model.name)) return busy.get(model.name);
+  if (!model.loaded) return "on disk";
+  const { running, waiting, pinned, expires } = model.loaded;
+  const work = running + waiting ? `, ${running} running, ${waiting} waiting` : "";
+  if (pinned) return `loaded and pinned${work}`;
+  const minutes = expires ? Math.round((new Date(expires) - Date.now()) / 60000) : null;
+  const until = minutes === null || work ? "" : minutes > 0 ? `, for ${minutes} min more` : "";
+  return `loaded${work}${until}`;
+}
+
+function actions(model) {
+  const disabled = busy.has(model.name);
+  const button = (label, doing, path, body) => h("button", {
+    type: "button", disabled, "aria-label": `${label} ${model.name}`,
+    onclick: () => act(model.name, doing, () => post(path, body)),
+  }, label);
+  const load = (label, pin) => button(label, "loading", "/page/load", { model: model.name, pin });
+  const { loaded } = model;
+  return [
+    loaded ? button("Unload", "unloading", "/page/unload", { model: model.name }) : load("Load", false),
+    loaded?.pinned ? load("Unpin", false) : load("Pin", true),
+    model.size !== null && iconButton("trash", `Delete ${model.name}`, () => remove(model), { disabled }),
+  ];
+}
+
+/** Does something with a model and shows that it goes on. */
+async function act(name, doing, work) {
+  busy.set(name, doing);
+  draw();
+  try {
+    await work();
+  } catch (error) {
+    notice(error.message, { kind: "error" });
+  }
+  busy.delete(name);
+  await refresh();
+}
+
+function remove(model) {
+  if (!confirm(`Delete ${model.name} (${sizeText(model.size)}) from the server's disk?`)) return;
+  act(model.name, "deleting",
+    () => call("/api/delete", { method: "DELETE", body: { model: model.name } }));
+}
+
+// Pulling
+
+/** Pulls a model and shows how far it is. */
+async function pull(name) {
+  const stop = new AbortController();
+  const bar = h("progress", { max: 1, "aria-label": `Pull of ${name}` });
+  const what = h("small.muted", {}, "starting");
+  const end = iconButton("close", `Stop the pull of ${name}`, () => stop.abort());
+  const line = h("li", {}, h("span.name", {}, name), bar, what, end);
+  byId("pulls").append(line);
+  try {
+    const response = await call("/api/pull", { body: { model: name, stream: true }, signal: stop.signal });
+    const seen = { time: performance.now(), done: null, speed: 0 };
+    for await (const text of lines(response)) {
+      if (!text.trim()) continue;
+      const report = JSON.parse(text);
+      if (report.error) throw new ApiError(200, errorText(report.error));
+      progress(report, bar, what, seen);
+    }
+    line.remove();
+    notice(`${name} is here.`);
+  } catch (error) {
+    failed(error, { name, line, bar, what, end });
+  }
+  refresh();
+}
+
+function failed(error, { name, line, bar, what, end }) {
+  if (error.name === "AbortError") {
+    line.remove();
+    notice(`The pull of ${name} is stopped. Pulling again goes on where it was.`);
+    return;
+  }
+  bar.remove();
+  what.className = "error";
+  what.setAttribute("role", "alert");
+  what.textContent = error.message;
+  end.replaceWith(iconButton("close", "Dismiss", () => line.remove()));
+}
+
+/** One report of a pull; the speed is smoothed over some seconds. */
+function progress({ status, completed, total }, bar, what, seen) {
+  const parts = [status];
+  if (typeof total === "number" && total > 0) {
+    const done = completed ?? 0;
+    const now = performance.now();
+    const seconds = (now - seen.time) / 1000;
+    if (seen.done === null || done < seen.done) Object.assign(seen, { time: now, done, speed: 0 });
+    else if (seconds > 0.5) {
+      const speed = (done - seen.done) / seconds;
+      Object.assign(seen, { time: now, done, speed: seen.speed ? 0.7 * seen.speed + 0.3 * speed : speed });
+    }
+    bar.value = done / total;
+    parts.push(`${sizeText(done)} of ${sizeText(total)}`);
+    if (seen.speed > 0 && done < total) parts.push(`${sizeText(Math.round(seen.speed))}/s`);
+  } else bar.removeAttribute("value");
+  what.textContent = parts.join(" · ");
+}

@@ -1,0 +1,92 @@
+"""What the page asks for itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from serve.page.site import Site
+
+
+@pytest.fixture
+def client(site: Site) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=site.url) as client:
+        yield client
+
+
+def test_the_models_are_those_on_disk_with_their_facts(client: httpx.Client) -> None:
+    answer = client.get("/page/models")
+    assert answer.headers["cache-control"] == "no-store"
+    gemma, tiny = answer.json()["models"]
+    assert tiny == {
+        "name": "tiny:latest",
+        "size": 97_523_380,
+        "class": "Micro",
+        "family": "llama",
+        "parameters": 134_515_008,
+        "quantization": "Q4_1",
+        "licence": "apache-2.0",
+        "context": 8192,
+        "memory": None,
+        "loaded": None,
+    }
+    assert (gemma["name"], gemma["licence"]) == ("gemma3:270m", "gemma")
+
+
+def test_load_pin_and_unload(client: httpx.Client, site: Site) -> None:
+    def tiny() -> dict[str, object]:
+        return client.get("/page/models").json()["models"][1]
+
+    assert client.post("/page/load", json={"model": "tiny:latest"}).status_code == 200
+    assert tiny()["memory"] == 200_000_000
+    assert tiny()["loaded"] == {
+        "context": 4096,
+        "capabilities": ["completion", "embedding", "insert", "thinking", "tools"],
+        "pinned": False,
+        "expires": "2026-01-02T03:04:05+00:00",
+        "running": 0,
+        "waiting": 0,
+    }
+    client.post("/page/load", json={"model": "tiny:latest", "pin": True})
+    assert site.fleet.pinned == {"tiny:latest"}
+    assert client.post("/page/unload", json={"model": "tiny:latest"}).json()["was_loaded"] is True
+    assert client.post("/page/unload", json={"model": "tiny:latest"}).json()["was_loaded"] is False
+    assert tiny()["loaded"] is None
+
+
+def test_a_model_that_is_served_from_a_file_is_listed_too(client: httpx.Client) -> None:
+    client.post("/page/load", json={"model": "qwen3:0.6b"})  # not in this store
+    last = client.get("/page/models").json()["models"][-1]
+    assert last["name"] == "qwen3:0.6b"
+    assert (last["size"], last["licence"], last["class"]) == (None, None, "Micro")
+
+
+def test_a_model_that_is_not_there_is_said_so(client: httpx.Client) -> None:
+    answer = client.post("/page/load", json={"model": "none"})
+    assert answer.status_code == 404
+    assert answer.json()["error"]["message"] == "there is no model none"
+
+
+@pytest.mark.parametrize("body", [{}, {"model": ""}, {"model": 3}, {"model": "m", "more": 1}, []])
+@pytest.mark.parametrize("path", ["/page/load", "/page/unload"])
+def test_a_body_that_makes_no_sense_is_refused(
+    client: httpx.Client, path: str, body: object
+) -> None:
+    assert client.post(path, json=body).status_code == 422
+
+
+def test_the_catalog_says_what_can_be_pulled(client: httpx.Client) -> None:
+    known = {one["name"]: one for one in client.get("/page/catalog").json()["models"]}
+    assert known["smollm2:135m"]["class"] == "Micro"
+    assert known["gemma3:270m"]["base"] is True
+
+
+def test_a_live_sample_counts_requests_and_memory(client: httpx.Client, site: Site) -> None:
+    client.post("/page/load", json={"model": "tiny:latest"})
+    site.fleet.running, site.fleet.waiting = 3, 2
+    first, second = (client.get("/page/live").json() for _ in range(2))
+    assert (first["running"], first["waiting"], first["memory"]) == (3, 2, 200_000_000)
+    assert [one["name"] for one in first["models"]] == ["tiny:latest"]
+    assert second["time"] >= first["time"]
