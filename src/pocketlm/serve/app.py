@@ -19,13 +19,14 @@ from starlette.exceptions import HTTPException
 
 from pocketlm import __version__
 from pocketlm.errors import BusyError, PocketLMError
-from pocketlm.serve import admin, health
+from pocketlm.serve import admin, health, page
 from pocketlm.serve.failures import failure
 from pocketlm.serve.services import Services
 
 ROUTERS: Sequence[Callable[[Services], APIRouter]] = (
     health.router,
     admin.router,
+    page.router,
 )
 MIDDLEWARE: Sequence[Callable[[FastAPI, Services], None]] = ()
 

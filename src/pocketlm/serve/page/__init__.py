@@ -1,7 +1,7 @@
 """The page for people at ``/``: a chat, the models and what the server is doing, in a browser.
 
 ``files`` serves the page itself, which is static and needs nothing from elsewhere; ``routes`` has
-the few facts that the OpenAI and Ollama APIs, which the page uses for all else, do not tell.
+the few facts that the APIs, which the page uses for all else, do not tell.
 """
 
 from __future__ import annotations

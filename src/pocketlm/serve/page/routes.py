@@ -1,4 +1,4 @@
-"""What the page asks for itself: models with all their facts, loading with a pin, a live sample.
+"""What the page asks for itself: models with all their facts, the catalog, a live sample.
 
 Not an API for others: it changes with the page.
 """
@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from fastapi import APIRouter, Response
-from pydantic import BaseModel, ConfigDict, Field
 
 from pocketlm import catalog
 from pocketlm.serve.generation import LoadedModel
@@ -18,23 +17,6 @@ from pocketlm.serve.page.live import sample
 from pocketlm.serve.services import Services
 from pocketlm.store import StoredModel
 from pocketlm.store.manifest import size_class
-
-
-class Load(BaseModel):
-    """Load a model; ``pin`` keeps it whatever else is asked for."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    model: str = Field(min_length=1, max_length=512)
-    pin: bool = False
-
-
-class Unload(BaseModel):
-    """Unload a model once its requests have ended."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    model: str = Field(min_length=1, max_length=512)
 
 
 def router(services: Services) -> APIRouter:
@@ -59,15 +41,6 @@ def router(services: Services) -> APIRouter:
         """What the server is doing just now."""
         response.headers["Cache-Control"] = "no-store"
         return sample(services)
-
-    @made.post("/load")
-    async def load(asked: Load) -> dict[str, Any]:
-        await fleet.load(asked.model, pin=asked.pin)
-        return {"model": asked.model, "loaded": True}
-
-    @made.post("/unload")
-    async def unload(asked: Unload) -> dict[str, Any]:
-        return {"model": asked.model, "was_loaded": await fleet.unload(asked.model)}
 
     return made
 

@@ -89,10 +89,10 @@ function actions(model) {
     type: "button", disabled, "aria-label": `${label} ${model.name}`,
     onclick: () => act(model.name, doing, () => post(path, body)),
   }, label);
-  const load = (label, pin) => button(label, "loading", "/page/load", { model: model.name, pin });
+  const load = (label, pin) => button(label, "loading", "/admin/load", { model: model.name, pin });
   const { loaded } = model;
   return [
-    loaded ? button("Unload", "unloading", "/page/unload", { model: model.name }) : load("Load", false),
+    loaded ? button("Unload", "unloading", "/admin/unload", { model: model.name }) : load("Load", false),
     loaded?.pinned ? load("Unpin", false) : load("Pin", true),
     model.size !== null && iconButton("trash", `Delete ${model.name}`, () => remove(model), { disabled }),
   ];
