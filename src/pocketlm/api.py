@@ -27,9 +27,10 @@ from pocketlm.engine.build import (
 )
 from pocketlm.engine.context import Overflow
 from pocketlm.engine.options import EngineOptions, KvType
+from pocketlm.engine.prompts import Message, text_side
 from pocketlm.engine.sampling import SamplingOptions, SamplingParams, resolve
 from pocketlm.engine.shared import SharedEngine
-from pocketlm.errors import ContextError, RequestError
+from pocketlm.errors import RequestError
 from pocketlm.progress import ProgressCallback, silent
 
 if TYPE_CHECKING:
@@ -38,9 +39,6 @@ if TYPE_CHECKING:
 
     from pocketlm.models import ModelConfig, ModelSpec
     from pocketlm.text import ChatTemplate, Tokenizer
-
-Message = Mapping[str, Any]
-"""{"role": "user", "content": "..."}: OpenAI's shape, as chat templates take it."""
 
 
 def load(
@@ -119,8 +117,9 @@ class Model:
         self.name = name or spec.name
         self.config: ModelConfig = spec.config
         self.memory: MemoryPlan = require_memory(spec, options, draft=draft)
-        self.tokenizer: Tokenizer = _tokenizer(spec)
-        self.template: ChatTemplate | None = _template(spec, self.tokenizer)
+        self._text = text_side(spec, self.name)
+        self.tokenizer: Tokenizer = self._text.tokenizer
+        self.template: ChatTemplate | None = self._text.template
         self._defaults = spec.generation
         built: Built = build_engine(
             spec, self.tokenizer.eos_ids, options, draft=draft, progress=progress
@@ -169,7 +168,7 @@ class Model:
         self, prompt: str, *, on_overflow: Overflow = "error", **options: Unpack[SamplingOptions]
     ) -> Completion:
         """How the model continues a plain text, without its chat template."""
-        return collect(self._run(self._plain_prompt(prompt), on_overflow, options, raw=True))
+        return collect(self._run(self._text.plain(prompt), on_overflow, options, raw=True))
 
     def stream(
         self,
@@ -203,7 +202,7 @@ class Model:
         if raw:
             if not isinstance(messages, str):
                 raise RequestError("raw=True wants a plain text, not messages")
-            prompt = self._plain_prompt(messages)
+            prompt = self._text.plain(messages)
         else:
             prompt = self._chat_prompt(messages, tools, template_options, on_overflow, options)
         return self._run(prompt, on_overflow, options, raw=raw, cancel=cancel)
@@ -243,10 +242,6 @@ class Model:
             raise RequestError(f"the model {self.name} is closed")
         return self._engine
 
-    def _plain_prompt(self, text: str) -> Prompt:
-        tokens = self.tokenizer.encode(text, add_special=True)
-        return Prompt(tokens, keep=int(self.tokenizer.adds_bos))
-
     def _chat_prompt(
         self,
         messages: str | Sequence[Message],
@@ -255,36 +250,15 @@ class Model:
         on_overflow: Overflow,
         options: SamplingOptions,
     ) -> Prompt:
-        from pocketlm.text import encode_chat
-
-        if self.template is None:
-            raise RequestError(
-                f"the model {self.name} has no chat template",
-                hint="It is probably a base model: give it plain text (--raw, or generate()).",
-            )
         if not isinstance(template_options, Mapping | None):
             raise RequestError("template_options should be a dict of the template's variables")
-        template, extra = self.template, dict(template_options or {})
-        whole: Sequence[Message] = (
-            [{"role": "user", "content": messages}] if isinstance(messages, str) else messages
-        )
-
-        def encode(part: Sequence[Message]) -> list[int]:
-            return encode_chat(self.tokenizer, template, part, tools=tools, **extra)
-
-        tokens = encode(whole)
-        answer = options.get("max_tokens")
-        if on_overflow != "truncate" or len(tokens) + (answer or 1) <= self.context:
-            return Prompt(tokens)
-        room = self.context - (answer or max(1, self.context // 4))
-        kept, used = whole, tokens
-        while len(used) > room:
-            kept = _without_oldest(kept, len(used), room)
-            used = encode(kept)
-        return Prompt(
-            used,
-            dropped_messages=len(whole) - len(kept),
-            dropped_tokens=len(tokens) - len(used),
+        return self._text.chat(
+            [{"role": "user", "content": messages}] if isinstance(messages, str) else messages,
+            tools=tools,
+            variables=template_options,
+            context=self.context,
+            max_tokens=options.get("max_tokens"),
+            on_overflow=on_overflow,
         )
 
     def _run(
@@ -313,23 +287,6 @@ def _token_ids(tokens: Sequence[int]) -> list[int]:
         raise RequestError("expected a text or a list of token ids") from error
 
 
-def _without_oldest(messages: Sequence[Message], used: int, room: int) -> Sequence[Message]:
-    """The conversation without its oldest turn: all up to the next message of the user.
-
-    System messages and the last message stay. Raises ContextError when nothing else is left.
-    """
-    first = next((i for i, m in enumerate(messages) if m.get("role") != "system"), len(messages))
-    end = first + 1
-    while end < len(messages) - 1 and messages[end].get("role") != "user":
-        end += 1
-    if end >= len(messages):
-        raise ContextError(
-            f"the last message makes a prompt of {used:,} tokens, but {room:,} are left for it",
-            hint="Shorten it, lower max_tokens or load the model with a larger context.",
-        )
-    return [*messages[:first], *messages[end:]]
-
-
 def _locate(ref: str | Path, *, pull: bool, progress: ProgressCallback) -> tuple[Path, str | None]:
     """The file or folder that a ref names, and its name where the store has one for it."""
     if isinstance(ref, Path):
@@ -340,25 +297,3 @@ def _locate(ref: str | Path, *, pull: bool, progress: ProgressCallback) -> tuple
 
     model = Store().resolve(ref, pull=pull, progress=progress)
     return model.path, model.name if model.manifest is not None else None
-
-
-def _tokenizer(spec: ModelSpec) -> Tokenizer:
-    from pocketlm._native import return_freed_memory
-    from pocketlm.text import Tokenizer
-
-    source = spec.tokenizer_source
-    if isinstance(source, Path):
-        tokenizer = Tokenizer.from_folder(source)
-    else:
-        tokenizer = Tokenizer.from_gguf(source, spec.architecture)
-    return_freed_memory()  # building takes twice what is kept, and the weights come next
-    return tokenizer
-
-
-def _template(spec: ModelSpec, tokenizer: Tokenizer) -> ChatTemplate | None:
-    from pocketlm.text import ChatTemplate
-
-    try:
-        return ChatTemplate.for_model(tokenizer, spec.chat_templates)
-    except RequestError:
-        return None

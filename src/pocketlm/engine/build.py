@@ -145,19 +145,28 @@ def _runner(
     return NativeRunner(executor, limits, vocab=spec.config.vocab)
 
 
-def require_memory(
+def plan_memory(
     spec: ModelSpec, options: EngineOptions, *, draft: ModelSpec | None = None
 ) -> MemoryPlan:
-    """What the model with its tokenizer will take, if it fits; nothing of it is loaded yet.
+    """What the model with its tokenizer will take; nothing of it is loaded yet.
 
-    Raises as ``build_engine`` does.
+    Raises RequestError for a context beyond what the model was made for or a wrong POCKETLM_ISA,
+    ModelFileError for weights that cannot be packed.
     """
     _require_instruction_set()
     context = choose_context(options.context, spec.config.context)
     core = _core_plan(spec, options, context, options.threads or available_cores(), draft)
-    tokenizer = tokenizer_memory(spec)
-    plan = replace(core, tokenizer=tokenizer.kept)
-    _require_memory(plan, max(plan.total, tokenizer.building), context=context)
+    return replace(core, tokenizer=tokenizer_memory(spec).kept)
+
+
+def require_memory(
+    spec: ModelSpec, options: EngineOptions, *, draft: ModelSpec | None = None
+) -> MemoryPlan:
+    """``plan_memory`` of a model that fits. Raises as ``build_engine`` does."""
+    plan = plan_memory(spec, options, draft=draft)
+    context = choose_context(options.context, spec.config.context)
+    needed = max(plan.total, tokenizer_memory(spec).building)
+    _require_memory(plan, needed, context=context)
     return plan
 
 
