@@ -34,6 +34,17 @@ def test_the_table_and_the_files(pocketlm: Run, model: Path, tmp_path: Path) -> 
     assert (out / "s.csv").read_text().startswith("model,type,measure,")
 
 
+def test_what_was_measured_is_kept_when_a_later_model_fails(
+    pocketlm: Run, model: Path, tmp_path: Path
+) -> None:
+    broken, csv = tmp_path / "broken.gguf", tmp_path / "s.csv"
+    broken.write_bytes(b"GGUF")
+    done = pocketlm("bench", model, broken, *QUICK, "--csv", csv)
+    assert done.code == 1
+    assert str(broken) in done.err
+    assert f"{model},F32,decode," in csv.read_text()
+
+
 def test_json_has_the_plan_and_the_samples(pocketlm: Run, model: Path) -> None:
     found = pocketlm("bench", model, *QUICK, "--json").json()
     assert list(found) == ["machine", "plan", "engines", "read_bandwidth", "models"]

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from pocketlm.cli.output import AsJson
 from pocketlm.errors import RequestError
+
+if TYPE_CHECKING:
+    from pocketlm.evaluate.speed.results import Speed
 
 
 def bench(
@@ -53,6 +56,15 @@ def bench(
     sizes = _sizes(batch)
     for ref in refs:
         fetch(ref)
+
+    def write_files(found: Speed) -> None:
+        if csv is not None:
+            save(csv, csv_text(found).encode())
+        if markdown is not None:
+            save(markdown, markdown_text(found).encode())
+        if plot is not None:
+            save(plot, draw(found, format))
+
     with progress() as report:
         found = run(
             refs,
@@ -65,13 +77,8 @@ def bench(
             threads=threads,
             kv=kv,
             progress=report,
+            measured=write_files,
         )
-    if csv is not None:
-        save(csv, csv_text(found).encode())
-    if markdown is not None:
-        save(markdown, markdown_text(found).encode())
-    if plot is not None:
-        save(plot, draw(found, format))
     if as_json:
         write_json(asdict(found))
         return

@@ -6,7 +6,7 @@ run goes on; where PocketLM itself fails, the run does.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -49,6 +49,7 @@ def bench(
     threads: int | None = None,
     kv: KvType = "f16",
     progress: ProgressCallback = silent,
+    measured: Callable[[Speed], None] | None = None,
 ) -> Speed:
     """Prefill, decode, decode at depth, batched decode, time to the first token and peak memory.
 
@@ -58,8 +59,10 @@ def bench(
             memory at once.
         prompt, generate, depth, batch, rounds, kv: see ``Plan``.
         threads: of every engine; None is the physical cores.
+        measured: told after every model what the run has so far: it may take long, and may not
+            come to its end.
 
-    Raises RequestError for a value out of range, NotFoundError for a model that is not here,
+    Raises RequestError for a value out of range or no model, NotFoundError for a model that is not here,
     PocketLMError where PocketLM itself cannot run one, UnsupportedError for a peer that is not
     installed.
     """
@@ -74,6 +77,8 @@ def bench(
     )
     require_peers(against)
     names = [refs] if isinstance(refs, str | Path) else list(refs)
+    if not names:
+        raise RequestError("there is no model to measure")
     paths = [_path(name) for name in names]
     versions = dict.fromkeys((OURS, *against), "")
     bandwidth: list[float] = []
@@ -101,7 +106,10 @@ def bench(
         versions |= rounds_.versions
         bandwidth += rounds_.bandwidth
         models.append(_model_speed(str(name), path, rounds_, plan))
-    return Speed(this_machine(), plan, versions, Samples(tuple(bandwidth)), tuple(models))
+        found = Speed(this_machine(), plan, versions, Samples(tuple(bandwidth)), tuple(models))
+        if measured is not None:
+            measured(found)
+    return found
 
 
 def _path(ref: str | Path) -> Path:
