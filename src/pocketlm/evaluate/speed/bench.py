@@ -62,9 +62,9 @@ def bench(
         measured: told after every model what the run has so far: it may take long, and may not
             come to its end.
 
-    Raises RequestError for a value out of range or no model, NotFoundError for a model that is not here,
-    PocketLMError where PocketLM itself cannot run one, UnsupportedError for a peer that is not
-    installed.
+    Raises RequestError for a value out of range or no model, NotFoundError for a model that is not
+    here, PocketLMError where PocketLM itself cannot run one, UnsupportedError for a peer that is
+    not installed.
     """
     plan = Plan(
         threads=threads or available_cores(),
