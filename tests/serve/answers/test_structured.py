@@ -112,7 +112,8 @@ def test_ollama_refuses_other_formats(value: Any) -> None:
     ("constraint", "right", "wrong"),
     [
         (ollama_format(SCHEMA), '{"n": 1}', "one"),
-        (Constraint(kind="regex", value="a|bc"), "bc", "ac"),
+        (Constraint(kind="regex", value="a|[/]bc"), "/bc", "ac"),
+        (Constraint(kind="regex", value="a\\/b/c\n"), "a/b/c\n", "ac"),
         (Constraint(kind="choice", value=["yes", "n'o\"\n"]), "n'o\"\n", "maybe"),
         (Constraint(kind="lark", value='start: "a" x\nx: "b" start?'), "abab", "aba"),
     ],

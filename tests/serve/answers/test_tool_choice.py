@@ -19,7 +19,7 @@ from tests.serve.answers.families import (
 from tests.serve.answers.test_reader import call, read
 
 from pocketlm.errors import RequestError
-from pocketlm.serve.answers import tool_constraint
+from pocketlm.serve.answers import format_constraint, tool_constraint
 from pocketlm.serve.generation import Constraint, ModelFacts
 
 # One call of weather, in the words of each family.
@@ -39,7 +39,7 @@ TWO = {
 TOOLS = [WEATHER, TIME]
 
 
-def asked(facts: ModelFacts, choice: Any, tools: Any = TOOLS, **more: bool) -> Constraint:
+def asked(facts: ModelFacts, choice: Any, tools: Any = TOOLS, **more: Any) -> Constraint:
     constraint = tool_constraint(facts, tools, choice, **more)
     assert constraint is not None
     return constraint
@@ -190,3 +190,28 @@ def test_a_deep_schema_is_refused_before_anybody_walks_it() -> None:
         schema = {"items": schema}
     with pytest.raises(RequestError, match="32 deep"):
         tool_constraint(QWEN3, [function("f", {"a": schema})], "required")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_an_answer_that_is_no_call_has_the_form_asked_for(family: str) -> None:
+    facts, text = FAMILIES[family], ONE[family]
+    form = format_constraint(
+        {
+            "type": "json_schema",
+            "json_schema": {"schema": {"properties": {"ok": {"type": "boolean"}}}},
+        }
+    )
+    constraint = asked(facts, "auto", form=form)
+    assert accepts(constraint, text, facts)
+    assert accepts(constraint, '{"ok": true}', facts)
+    assert not accepts(constraint, "Sunny.", facts)
+    assert tool_constraint(facts, TOOLS, "none", form=form) == form
+    assert tool_constraint(facts, None, "auto", form=form) == form
+    assert not accepts(asked(facts, "required", form=form), '{"ok": true}', facts)
+
+
+def test_a_form_that_could_be_a_call_is_refused() -> None:
+    form = format_constraint(None, {"json": {"properties": {"name": {"type": "string"}}}})
+    with pytest.raises(RequestError, match="property 'name'"):
+        tool_constraint(LLAMA3, TOOLS, "auto", form=form)
+    assert accepts(asked(QWEN3, "auto", form=form), '{"name": "Rome"}')

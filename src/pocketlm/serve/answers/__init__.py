@@ -19,7 +19,7 @@ from pocketlm.serve.answers.parts import (
 from pocketlm.serve.answers.reader import AnswerReader, reads_special
 from pocketlm.serve.answers.structured import format_constraint, ollama_format
 from pocketlm.serve.answers.thinking import after_thinking, can_think, thinking_variables
-from pocketlm.serve.answers.tool_choice import tool_constraint, tools_allowed
+from pocketlm.serve.answers.tool_choice import tool_constraint
 
 __all__ = [
     "AnswerReader",
@@ -39,5 +39,4 @@ __all__ = [
     "thinking_variables",
     "tool_constraint",
     "tool_conversation",
-    "tools_allowed",
 ]

@@ -13,7 +13,9 @@ from pocketlm.serve.generation import Constraint
 
 _MOST_CHOICES = 10_000
 _KINDS = ("json", "regex", "choice", "grammar", "json_object")
-_ANY_OBJECT = {"type": "object"}
+# "oneOf" is followed as "anyOf": a grammar cannot see that a second one would fit too. White space
+# is enough to indent with; small models do not end it by themselves.
+_GUIDANCE = {"coerce_one_of": True, "whitespace_pattern": r"[ \t\n\r]{1,40}"}
 
 
 def format_constraint(
@@ -52,7 +54,7 @@ def ollama_format(value: Any) -> Constraint | None:
     if value is None or value == "":
         return None
     if value == "json":
-        return Constraint(kind="json", value=_ANY_OBJECT)
+        return _any_object()
     if not isinstance(value, Mapping):
         raise RequestError(
             f'invalid format: {value!r}; expected "json" or a valid JSON Schema object'
@@ -67,7 +69,7 @@ def _response_format(value: Any) -> Constraint | None:
     if kind == "text":
         return None
     if kind == "json_object":
-        return Constraint(kind="json", value=_ANY_OBJECT)
+        return _any_object()
     if kind == "json_schema":
         named = value.get("json_schema", value)
         schema = named.get("schema") if isinstance(named, Mapping) else None
@@ -98,7 +100,7 @@ def _kind(kind: str, value: Any, where: str) -> Constraint | None:
     if kind == "json":
         return _schema(_parsed(value, where), where)
     if kind == "json_object":
-        return Constraint(kind="json", value=_ANY_OBJECT) if value else None
+        return _any_object() if value else None
     if kind == "choice":
         return _choice(value, where)
     if not isinstance(value, str) or not value:
@@ -134,8 +136,11 @@ def _schema(value: Any, where: str) -> Constraint:
     if not isinstance(value, Mapping):
         raise RequestError(f"{where} should be a JSON schema, an object")
     check_schema(value, where)
-    # "oneOf" is followed as "anyOf": a grammar cannot see that a second one would fit too.
-    return Constraint(kind="json", value={**value, "x-guidance": {"coerce_one_of": True}})
+    return Constraint(kind="json", value={**value, "x-guidance": _GUIDANCE})
+
+
+def _any_object() -> Constraint:
+    return Constraint(kind="json", value={"type": "object", "x-guidance": _GUIDANCE})
 
 
 def _choice(value: Any, where: str) -> Constraint:

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from pocketlm.errors import RequestError
 from pocketlm.serve.answers.parts import Content, Reasoning, held_back
+from pocketlm.serve.answers.rules import as_rule
 from pocketlm.serve.generation import Constraint, ModelFacts
 
 OPEN, CLOSE = "<think>", "</think>"
@@ -171,16 +172,5 @@ def _variables(template: str) -> frozenset[str]:
 
 def _indented(constraint: Constraint) -> Constraint:
     """The same with up to two line breaks before it, as a grammar."""
-    value = constraint.value
-    space = "start: SPACE answer\nSPACE: /\\n{0,2}/\n"
-    match constraint.kind:
-        case "json":
-            return Constraint(kind="lark", value=f"{space}answer: %json {json.dumps(value)}\n")
-        case "choice":
-            texts = " | ".join(json.dumps(text, ensure_ascii=False) for text in value)
-            return Constraint(kind="lark", value=f"{space}answer: {texts}\n")
-        case "regex":
-            return Constraint(kind="regex", value=f"\\n{{0,2}}(?:{value})")
-        case "lark":
-            nested = re.sub(r"(?m)^start(?=\s*:)", "answer", value)
-            return Constraint(kind="lark", value=f"{space}{nested}")
+    grammar = "start: SPACE answer\nSPACE: /\\n{0,2}/\n" + as_rule(constraint, "answer")
+    return Constraint(kind="lark", value=grammar)

@@ -12,11 +12,15 @@ from typing import Any, Literal
 
 from pocketlm.errors import RequestError
 from pocketlm.serve.answers.functions import Function, read_functions
+from pocketlm.serve.answers.rules import as_rule
 from pocketlm.serve.answers.tools import ToolFormat, tool_format
 from pocketlm.serve.answers.tools.format import lark_text
 from pocketlm.serve.generation import Constraint, ModelFacts
 
 Mode = Literal["none", "auto", "required"]
+
+# A text that does not look like a call without a mark.
+_TEXT = 'answer: "" | TEXT\nTEXT: /[^{\\[\\s]([^\\n]|\\n)*/\n'
 
 # As Python's json.dumps and the templates' tojson write.
 _LAYOUT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
@@ -28,6 +32,7 @@ def tool_constraint(
     tool_choice: str | Mapping[str, Any] | None,
     *,
     parallel: bool = True,
+    form: Constraint | None = None,
 ) -> Constraint | None:
     """What ``tool_choice`` asks of an answer; None where it may be anything.
 
@@ -36,6 +41,7 @@ def tool_constraint(
         tool_choice: "none", "auto" (as None), "required", or an object that names a function or,
             with the type "allowed_tools", some.
         parallel: False allows one call at most.
+        form: what an answer that is no call must look like (``format_constraint``).
 
     Raises:
         RequestError: tools or choice are malformed, or name functions that are not there.
@@ -43,22 +49,22 @@ def tool_constraint(
     functions = read_functions(tools)
     mode, chosen = _choice(functions, tool_choice)
     if mode == "none" or not chosen:
-        return None
-    form = tool_format(facts)
-    writer = _Grammar(form, frozenset(facts.special_texts), chosen, form.lists_calls and parallel)
+        return form
+    family = tool_format(facts)
+    several = family.lists_calls and parallel
+    writer = _Grammar(family, frozenset(facts.special_texts), chosen, several)
     if mode == "required":
         return Constraint(kind="lark", value=writer.calls())
+    if form is not None:
+        _tell_apart(family, form)
+        return Constraint(kind="lark", value=writer.calls_or(as_rule(form, "answer")))
     narrowed = len(chosen) < len(functions)
     if parallel and not narrowed and not any(function.strict for function in chosen):
         return None
-    if form.lazy is not None:
-        return Constraint(kind="lark", value=writer.calls(behind_first=True), after=form.lazy)
-    return Constraint(kind="lark", value=writer.calls_or_text())
-
-
-def tools_allowed(tool_choice: str | Mapping[str, Any] | None) -> bool:
-    """Whether the model is to be told of the functions at all."""
-    return tool_choice != "none"
+    if family.lazy is not None:
+        grammar = writer.calls(behind_first=True)
+        return Constraint(kind="lark", value=grammar, after=family.lazy)
+    return Constraint(kind="lark", value=writer.calls_or(_TEXT))
 
 
 def _choice(
@@ -98,6 +104,19 @@ def _named(functions: Sequence[Function], choice: object) -> Function:
     raise RequestError(f"tool_choice names the function {name!r}, which is not in tools")
 
 
+def _tell_apart(family: ToolFormat, form: Constraint) -> None:
+    """Refuses a form whose answers could begin as a call does."""
+    if family.before or family.open_call or form.kind != "json":
+        return
+    properties = form.value.get("properties")
+    if not isinstance(properties, Mapping) or "name" not in properties:
+        return
+    raise RequestError(
+        "the schema has a property 'name', as calls of this model have, and both may be answered",
+        hint="Name the property otherwise, or choose the tool_choice none or required.",
+    )
+
+
 class _Grammar:
     """Writes the calls of some functions in a format, in llguidance's dialect of Lark."""
 
@@ -114,10 +133,9 @@ class _Grammar:
         first = self._first(behind_first)
         return f"start: {first}\n{self._rules()}"
 
-    def calls_or_text(self) -> str:
-        """Calls, or a text that does not look like one."""
-        text = r"TEXT: /[^{\[\s]([^\n]|\n)*/"
-        return f"start: {self._first(False)} | TEXT\n{text}\n{self._rules()}"
+    def calls_or(self, answer: str) -> str:
+        """Calls, or what the rules of `answer` take."""
+        return f"start: {self._first(False)} | answer\n{answer}{self._rules()}"
 
     def _first(self, behind_first: bool) -> str:
         form = self._form
@@ -139,7 +157,9 @@ class _Grammar:
         for i, function in enumerate(self._functions):
             name = json.dumps(function.name)
             head, tail = form.call.format(name=name, arguments="\0").split("\0")
-            rules.append(f"function_{i}: {json.dumps(head)} arguments_{i} {json.dumps(tail)}")
+            # "{" stands alone because an answer in JSON begins with it too.
+            begin = f'"{{" {json.dumps(head[1:])}'
+            rules.append(f"function_{i}: {begin} arguments_{i} {json.dumps(tail)}")
             rules.append(f"arguments_{i}: %json {json.dumps(_arguments(function))}")
         return "\n".join(rules) + "\n"
 
