@@ -121,3 +121,13 @@ def test_work_per_token_does_not_grow(tokenizer: Tokenizer) -> None:
     decoder = StreamDecoder(tokenizer, ["a" * 5000 + "b"])
     ids = tokenizer.encode("a") * 50_000
     assert "".join(stream(decoder, ids)) == "a" * 50_000
+
+
+def test_stop_strings_are_looked_for_after_min_tokens(tokenizer: Tokenizer) -> None:
+    ids = tokenizer.encode("b c b c b c")
+    decoder = StreamDecoder(tokenizer, ["b", "c"], min_tokens=3)
+    shown = "".join(stream(decoder, ids))
+    assert shown == tokenizer.decode(ids[:3]) + " "
+    assert decoder.stopped == ("c" if shown == "b c b " else "b")
+    exact = StreamDecoder(tokenizer, ["c"], min_tokens=len(ids))
+    assert "".join(stream(exact, ids)) == "b c b c b c"

@@ -6,6 +6,7 @@ out token by token. Nothing here knows a model's weights.
 """
 
 from pocketlm.text.chat import encode_chat
+from pocketlm.text.fill import encode_fill, fill_ends, fill_tokens
 from pocketlm.text.stream import StreamDecoder
 from pocketlm.text.template import ChatTemplate
 from pocketlm.text.template_sources import folder_templates, gguf_templates
@@ -16,6 +17,9 @@ __all__ = [
     "StreamDecoder",
     "Tokenizer",
     "encode_chat",
+    "encode_fill",
+    "fill_ends",
+    "fill_tokens",
     "folder_templates",
     "gguf_templates",
 ]

@@ -52,6 +52,7 @@ class GGUFVocabulary:
 
 
 _ID_NAMES = ("bos", "eos", "eot", "eom", "unknown", "padding", "seperator", "mask")
+FILL_NAMES = ("fim_pre", "fim_suf", "fim_mid")
 
 
 def read_vocabulary(metadata: Mapping[str, object]) -> GGUFVocabulary:
@@ -63,7 +64,7 @@ def read_vocabulary(metadata: Mapping[str, object]) -> GGUFVocabulary:
     tokens = _tokens(metadata)
     count = len(tokens)
     ids = {}
-    for name in _ID_NAMES:
+    for name in (*_ID_NAMES, *FILL_NAMES):
         value = _special_id(metadata, f"{PREFIX}{name}_token_id", count)
         if value is not None:
             ids[name] = value

@@ -23,7 +23,7 @@ from tokenizers import normalizers, pre_tokenizers
 from pocketlm import _native
 from pocketlm.errors import ModelFileError, UnsupportedError
 from pocketlm.text.encoders import BpeEncoder
-from pocketlm.text.gguf_fields import PREFIX, GGUFVocabulary, TokenType, read_vocabulary
+from pocketlm.text.gguf_fields import FILL_NAMES, PREFIX, GGUFVocabulary, TokenType, read_vocabulary
 from pocketlm.text.parts import TokenizerParts
 from pocketlm.text.pretokenizers import pre_tokenizer
 from pocketlm.text.vocabulary import Vocabulary, end_of_turn_texts
@@ -190,6 +190,7 @@ def _assemble(
     texts = end_of_turn_texts()
     ends = {i for i in vocabulary.control if vocabulary.tokens[i] in texts}
     ends |= {file.ids[name] for name in ("eot", "eom") if name in file.ids}
+    fill = [file.ids[name] for name in FILL_NAMES if name in file.ids]
     return TokenizerParts(
         encoder=encoder,
         vocabulary=vocabulary,
@@ -200,6 +201,7 @@ def _assemble(
         padding_id=file.ids.get("padding"),
         prefix=(bos,) if add_bos and bos is not None else (),
         suffix=(eos,) if file.add_eos and eos is not None else (),
+        fill_ids=(fill[0], fill[1], fill[2]) if len(fill) == 3 else None,
     )
 
 

@@ -17,6 +17,7 @@ class TokenizerParts:
         vocabulary: ids to bytes.
         eos_ids: every id that ends a turn.
         prefix, suffix: ids put around a text that is encoded with `add_special`.
+        fill_ids: control ids before prefix, suffix and middle of a text with a gap, if it says so.
     """
 
     encoder: Encoder
@@ -28,3 +29,4 @@ class TokenizerParts:
     padding_id: int | None = None
     prefix: tuple[int, ...] = ()
     suffix: tuple[int, ...] = ()
+    fill_ids: tuple[int, int, int] | None = None

@@ -49,6 +49,7 @@ class StreamDecoder:
         skip_special: leave control tokens out.
         continuation: the ids continue a text rather than begin one, so a SentencePiece model's
             first space is kept.
+        min_tokens: in the text of so many ids no stop string is looked for.
 
     Attributes:
         stopped: the stop string that ended the stream, or None. Later pushes give "".
@@ -64,6 +65,7 @@ class StreamDecoder:
         *,
         skip_special: bool = True,
         continuation: bool = False,
+        min_tokens: int = 0,
     ) -> None:
         if isinstance(stop, str):
             stop = (stop,)
@@ -77,12 +79,18 @@ class StreamDecoder:
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
         self._matchers = [_StopMatcher(text) for text in stop]
         self._held = ""
+        self._unsearched = min_tokens  # ids to come
 
     def push(self, token_id: int) -> str:
         """Take the next id; the text that is now certain, often ""."""
-        if self.stopped is not None or token_id in self._skip:
+        if self.stopped is not None:
             return ""
-        return self._take(self._utf8.decode(self._tokenizer.token_bytes(token_id)))
+        search = self._unsearched == 0
+        self._unsearched -= not search
+        if token_id in self._skip:
+            return ""
+        text = self._utf8.decode(self._tokenizer.token_bytes(token_id))
+        return self._take(text, search=search)
 
     def finish(self) -> str:
         """No more ids come: the text held back, with U+FFFD for an unfinished character."""
@@ -94,11 +102,11 @@ class StreamDecoder:
             self._held = ""
         return text
 
-    def _take(self, text: str) -> str:
+    def _take(self, text: str, *, search: bool = True) -> str:
         if self._strip and text:
             text = text.removeprefix(" ")
             self._strip = False
-        if not self._matchers:
+        if not self._matchers or not search:
             return text
         before = len(self._held)
         seen = self._held + text

@@ -25,6 +25,8 @@ class Tokenizer:
         bos_id, eos_id, unknown_id, padding_id: ids of the named control tokens, or None.
         eos_ids: every id that ends a turn or a document.
         special_ids: every control id.
+        fill_ids: control ids before prefix, suffix and middle of a text with a gap, where the
+            model's file names them (see `fill`).
     """
 
     def __init__(self, parts: TokenizerParts) -> None:
@@ -39,6 +41,7 @@ class Tokenizer:
         self.eos_ids = parts.eos_ids
         self.unknown_id = parts.unknown_id
         self.padding_id = parts.padding_id
+        self.fill_ids = parts.fill_ids
 
     @classmethod
     def from_gguf(cls, metadata: Mapping[str, object], architecture: str) -> Tokenizer:

@@ -79,6 +79,10 @@ class Vocabulary:
             known = self._bytes[token_id] = self._spell(token_id)
         return known
 
+    def all_bytes(self, count: int) -> list[bytes]:
+        """``token_bytes`` of the first ``count`` ids, of which none is remembered."""
+        return [self._spell(token_id) for token_id in range(count)]
+
     def _spell(self, token_id: int) -> bytes:
         if not 0 <= token_id < len(self.tokens):
             return b""
