@@ -106,15 +106,21 @@ nb::dict requirements(const Executor& e, int64_t tokens, int64_t sequences, int6
 }
 
 NumpyFloats step(Executor& e, const Array<int32_t>& tokens, const Array<int32_t>& lengths, const Array<int32_t>& starts,
-                 const Array3<int32_t>& block_tables, const Array<int32_t>& variants, const Array<int32_t>& rows, bool hidden) {
+                 const Array3<int32_t>& block_tables, const Array<int32_t>& variants, const Array<int32_t>& rows, bool hidden, bool borrow) {
   require(block_tables.shape(0) == e.program.windows().size() && block_tables.shape(1) == lengths.size(),
           "block_tables are [groups, sequences, pages]");
   const Batch batch{span_of(tokens), span_of(lengths), span_of(starts), {block_tables.data(), block_tables.size()},
                     span_of(variants), span_of(rows), int64_t(block_tables.shape(2))};
-  NumpyFloats out = new_floats(rows.size(), size_t(e.program.has_logits() ? e.output_width(hidden) : 0));
-  nb::gil_scoped_release release;
-  const auto result = e.step(batch, hidden);
-  std::memcpy(out.data(), result.data(), result.size_bytes());
+  const size_t width = size_t(e.program.has_logits() ? e.output_width(hidden) : 0);
+  NumpyFloats out = borrow ? NumpyFloats() : new_floats(rows.size(), width);
+  std::span<const float> result;
+  {
+    nb::gil_scoped_release release;
+    result = e.step(batch, hidden);
+    if (!borrow && !result.empty()) std::memcpy(out.data(), result.data(), result.size_bytes());
+  }
+  // A view keeps the executor alive, and is only read.
+  if (borrow) out = NumpyFloats(const_cast<float*>(result.data()), {rows.size(), width}, nb::find(e));
   return out;
 }
 
@@ -172,7 +178,7 @@ void bind_program(nb::module_& m) {
              e.allocate(capacity_of(tokens, sequences, rows, pages, kv));
            }, nb::arg("max_tokens"), nb::arg("max_sequences"), nb::arg("max_rows"), nb::arg("pages"), nb::arg("kv"))
       .def("step", &step, nb::arg("tokens"), nb::arg("lengths"), nb::arg("starts"), nb::arg("block_tables"), nb::arg("variants"),
-           nb::arg("rows"), nb::arg("hidden") = false);
+           nb::arg("rows"), nb::arg("hidden") = false, nb::arg("borrow") = false);
 }
 
 }  // namespace pocketlm

@@ -199,6 +199,16 @@ std::span<const float> Executor::step(const Batch& batch, bool hidden) {
   return {row(output, 0), batch.rows.size() * size_t(output_width(hidden))};
 }
 
+void Executor::each(int64_t count, const std::function<void(int64_t)>& body) {
+  const std::unique_lock lock(stepping_, std::try_to_lock);
+  require(lock.owns_lock(), "a step of this executor is running");
+  pool_.run([&](Worker& worker) {
+    worker.each(count, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) body(i);
+    });
+  });
+}
+
 void Executor::set_rows(int buffer, std::span<const float> values) {
   require(allocated() && !program.has_logits(), "only an allocated stage takes rows");
   require(buffer >= 0 && size_t(buffer) < buffers_.size(), "no such buffer");

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <mutex>
 #include <span>
 #include <vector>
@@ -51,6 +52,9 @@ class Executor {
   // step. Throws std::invalid_argument for a batch that does not fit what was allocated.
   std::span<const float> step(const Batch& batch, bool hidden);
   int64_t output_width(bool hidden) const;
+
+  // Calls body(i) for every i in [0, count) on the threads of the step; they are still awake after one.
+  void each(int64_t count, const std::function<void(int64_t)>& body);
 
   // The rows of a buffer of a stage, one per new token: set before a step, read after it.
   void set_rows(int buffer, std::span<const float> values);

@@ -1,5 +1,7 @@
 #include "sampling/sampler.h"
 
+#include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
 #include <string>
@@ -32,6 +34,8 @@ void check(const SamplingParams& p, size_t vocab) {
   require(std::isfinite(p.presence_penalty), "presence_penalty is not finite");
   require(p.penalty_window >= 0, "penalty_window is negative");
   require(p.logprobs >= -1, "logprobs is below -1");
+  for (int32_t id : p.ends)
+    require(id >= 0 && static_cast<size_t>(id) < vocab, "ends names an id outside the vocabulary");
   for (const auto& [id, bias] : p.logit_bias) {
     require(id >= 0 && static_cast<size_t>(id) < vocab, "logit_bias names an id outside the vocabulary");
     require(std::isfinite(bias) || bias == -kInfinity, "logit_bias is NaN or +inf");
@@ -45,6 +49,24 @@ Scan checked_scan(std::span<const float> logits) {
   while (std::isfinite(logits[bad])) ++bad;
   throw std::domain_error("the logit of token " + std::to_string(bad) + " is " +
                           std::to_string(logits[bad]));
+}
+
+// The logits of the tokens whose bit is set, -inf for all others. A grammar leaves few or nearly all.
+void take_allowed(std::span<const float> logits, std::span<const uint32_t> mask, std::vector<float>& to) {
+  to.assign(logits.size(), -kInfinity);
+  for (size_t word = 0; word < mask.size(); ++word) {
+    const size_t begin = 32 * word;
+    const size_t end = std::min(begin + 32, logits.size());
+    if (mask[word] == ~uint32_t{0}) {
+      std::copy(logits.begin() + static_cast<ptrdiff_t>(begin), logits.begin() + static_cast<ptrdiff_t>(end),
+                to.begin() + static_cast<ptrdiff_t>(begin));
+      continue;
+    }
+    for (uint32_t bits = mask[word]; bits != 0; bits &= bits - 1) {
+      const size_t id = begin + static_cast<size_t>(std::countr_zero(bits));
+      if (id < end) to[id] = logits[id];
+    }
+  }
 }
 
 // Memory as large as the vocabulary is kept from call to call: fresh pages cost more than the work.
@@ -89,14 +111,23 @@ void Sampler::observe(std::span<const int32_t> ids, bool output) {
   }
 }
 
-void Sampler::adjust(std::span<float> logits) const {
-  for (const auto& [id, bias] : params_.logit_bias) logits[static_cast<size_t>(id)] += bias;
+float Sampler::adjust(std::span<const float> logits, std::span<const uint32_t> mask, bool early,
+                      std::vector<float>& adjusted) const {
+  if (mask.empty()) {
+    adjusted.assign(logits.begin(), logits.end());
+  } else {
+    take_allowed(logits, mask, adjusted);
+  }
+  if (early)
+    for (int32_t id : params_.ends) adjusted[static_cast<size_t>(id)] = -kInfinity;
+  for (const auto& [id, bias] : params_.logit_bias) adjusted[static_cast<size_t>(id)] += bias;
   for (const auto& [id, count] : counts_) {
-    float& logit = logits[static_cast<size_t>(id)];
+    float& logit = adjusted[static_cast<size_t>(id)];
     logit = logit > 0.0f ? logit / params_.repetition_penalty : logit * params_.repetition_penalty;
     if (count.output == 0) continue;
     logit -= params_.frequency_penalty * static_cast<float>(count.output) + params_.presence_penalty;
   }
+  return scan(adjusted).max;
 }
 
 int32_t Sampler::draw(std::span<const float> logits, float max, uint64_t index) const {
@@ -116,34 +147,48 @@ int32_t Sampler::draw(std::span<const float> logits, float max, uint64_t index) 
   return candidates.draw(params_.temperature, uniform(params_.seed, index));
 }
 
-void Sampler::add_logprobs(std::span<const float> logits, float max, Choice& choice) const {
+namespace {
+
+void add_logprobs(std::span<const float> logits, float max, int32_t count, Choice& choice) {
   const double norm = log_normalizer(logits, max);
   const auto logprob = [&](float logit) { return static_cast<double>(logit) - max - norm; };
   choice.logprob = logprob(logits[static_cast<size_t>(choice.id)]);
   auto& best = workspace().best;
-  best_candidates(logits, static_cast<size_t>(params_.logprobs), best);
+  best_candidates(logits, static_cast<size_t>(count), best);
   choice.best.reserve(best.size());
   for (const auto& [logit, id] : best) choice.best.push_back({id, logprob(logit)});
 }
 
-Choice Sampler::sample(std::span<const float> logits, uint64_t index) const {
+}  // namespace
+
+Choice score_token(std::span<const float> logits, int32_t id, int32_t best) {
+  require(id >= 0 && static_cast<size_t>(id) < logits.size(), "a target is outside the vocabulary");
+  require(best >= 0, "the number of best tokens is negative");
+  Choice choice;
+  choice.id = id;
+  add_logprobs(logits, checked_scan(logits).max, best, choice);
+  return choice;
+}
+
+Choice Sampler::sample(std::span<const float> logits, uint64_t index, std::span<const uint32_t> mask) const {
   require(logits.size() == vocab_, "the row of logits does not have one logit per token");
+  require(mask.empty() || mask.size() == mask_words(vocab_), "the mask does not have one bit per token");
   const Scan raw = checked_scan(logits);
   std::span<const float> seen = logits;
   float max = raw.max;
-  if (!params_.logit_bias.empty() || !counts_.empty()) {
+  const bool early = index < params_.min_tokens && !params_.ends.empty();
+  if (!params_.logit_bias.empty() || !counts_.empty() || !mask.empty() || early) {
     auto& adjusted = workspace().adjusted;
-    adjusted.assign(logits.begin(), logits.end());
-    adjust(adjusted);
+    max = adjust(logits, mask, early, adjusted);
+    if (max == -kInfinity && early && !mask.empty()) max = adjust(logits, mask, false, adjusted);
     seen = adjusted;
-    max = scan(adjusted).max;
-    if (max == -kInfinity) throw std::domain_error("logit_bias bans every token");
+    if (max == -kInfinity) throw BannedError("logit_bias, min_tokens or a constraint bans every token");
     if (max == kInfinity) throw std::domain_error("bias and penalties overflow a logit");
   }
   Choice choice;
   choice.id = params_.temperature < kGreedyBelow ? static_cast<int32_t>(find_first(seen, max))
                                                  : draw(seen, max, index);
-  if (params_.logprobs >= 0) add_logprobs(logits, raw.max, choice);
+  if (params_.logprobs >= 0) add_logprobs(logits, raw.max, params_.logprobs, choice);
   return choice;
 }
 

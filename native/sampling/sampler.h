@@ -1,6 +1,8 @@
 // The next token of one sequence, from one row of logits.
 //
 // Order (llama.cpp's default chain; what each step leaves is what the next one sees):
+//   0. bans                  tokens that the mask leaves out, and before min_tokens those that end the
+//                            answer, are not there; where the mask leaves only these, it wins
 //   1. logit bias            logit += bias (-inf bans the token)
 //   2. penalties             repetition: over prompt and output, logit > 0 ? logit / r : logit * r
 //                            (Keskar et al. 2019, CTRL); frequency and presence: over the output,
@@ -20,6 +22,7 @@
 #include <cstdint>
 #include <deque>
 #include <span>
+#include <stdexcept>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -41,7 +44,17 @@ struct SamplingParams {
   std::vector<std::pair<int32_t, float>> logit_bias = {};  // finite or -inf
   uint64_t seed = 0;
   int32_t logprobs = -1;  // -1: none; n: of the chosen token and of the n best
+  uint64_t min_tokens = 0;         // before this output position
+  std::vector<int32_t> ends = {};  // these are banned
 };
+
+// Every token is banned: by the caller's options, not by the model.
+struct BannedError : std::domain_error {
+  using std::domain_error::domain_error;
+};
+
+// Words of a mask with a bit for each token.
+inline size_t mask_words(size_t vocab) { return (vocab + 31) / 32; }
 
 struct TokenLogprob {
   int32_t id;
@@ -64,10 +77,13 @@ class Sampler {
   // Throws std::invalid_argument for an id outside the vocabulary.
   void observe(std::span<const int32_t> ids, bool output);
 
-  // The choice for output position `index`: a function of the parameters, the logits, the tokens
-  // observed and index alone. logits: (vocab,).
-  // Throws std::domain_error if a logit is NaN or infinite or if every token is banned.
-  Choice sample(std::span<const float> logits, uint64_t index) const;
+  // The choice for output position `index`: a function of the parameters, the logits, the mask, the
+  // tokens observed and index alone. logits: (vocab,). mask: empty, or a bit for each token that may
+  // come, token i in bit i % 32 of word i / 32.
+  // Throws std::domain_error if a logit is NaN or infinite, BannedError if every token is banned.
+  Choice sample(std::span<const float> logits, uint64_t index, std::span<const uint32_t> mask = {}) const;
+
+  size_t vocab() const { return vocab_; }
 
  private:
   struct Count {
@@ -80,15 +96,20 @@ class Sampler {
   };
 
   bool penalises() const;
-  void adjust(std::span<float> logits) const;
+  // Steps 0 to 2 into `adjusted`; the largest logit that is left.
+  float adjust(std::span<const float> logits, std::span<const uint32_t> mask, bool early,
+               std::vector<float>& adjusted) const;
   int32_t draw(std::span<const float> logits, float max, uint64_t index) const;
-  void add_logprobs(std::span<const float> logits, float max, Choice& choice) const;
 
   SamplingParams params_;
   size_t vocab_;
   std::unordered_map<int32_t, Count> counts_;
   std::deque<Seen> window_;  // only where penalty_window is set
 };
+
+// A token that is given with its log-probability and the `best` likeliest ones with theirs. logits: (vocab,).
+// Throws std::domain_error for NaN or infinite logits, std::invalid_argument for an id out of range.
+Choice score_token(std::span<const float> logits, int32_t id, int32_t best);
 
 // log softmax(logits[row])[targets[row]] for every row. logits: (rows, vocab); targets, result: (rows,).
 // Throws std::domain_error for NaN or infinite logits, std::invalid_argument for a target out of range.

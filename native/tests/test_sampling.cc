@@ -5,7 +5,9 @@
 #include <stdexcept>
 #include <vector>
 
+#include "base/thread_pool.h"
 #include "check.h"
+#include "sampling/draw.h"
 #include "sampling/logits.h"
 #include "sampling/philox.h"
 #include "sampling/sampler.h"
@@ -128,6 +130,41 @@ void test_divergence() {
   }
 }
 
+// Sequences drawn from on several threads get what they get one after the other; masks of any length.
+void test_draws() {
+  for (size_t vocab : {31, 32, 33, 1000}) {
+    const auto logits = noise(40 * vocab, vocab);
+    std::vector<uint32_t> mask(mask_words(vocab), 0x55555555u);
+    ThreadPool pool(3);
+    const auto run = [&](const Each& each) {
+      std::vector<Sampler> samplers;
+      for (uint64_t seed = 0; seed < 20; ++seed) samplers.emplace_back(SamplingParams{.presence_penalty = 1.0f, .seed = seed}, vocab);
+      std::vector<Draw> draws;
+      for (size_t i = 0; i < 20; ++i)
+        draws.push_back({&samplers[i], 3, i, {}, i % 3 ? std::span<const uint32_t>{} : std::span<const uint32_t>(mask)});
+      draws[19].guesses = {int32_t(vocab) - 1, 0};
+      draw_all(logits, vocab, draws, each);
+      std::vector<int32_t> ids;
+      for (const Draw& draw : draws)
+        for (const Choice& choice : draw.choices) ids.push_back(choice.id);
+      return ids;
+    };
+    const auto serial = run([](int64_t count, const auto& body) {
+      for (int64_t i = 0; i < count; ++i) body(i);
+    });
+    const auto parallel = run([&](int64_t count, const auto& body) {
+      pool.run([&](Worker& worker) {
+        worker.each(count, 1, [&](int64_t begin, int64_t end) {
+          for (int64_t i = begin; i < end; ++i) body(i);
+        });
+      });
+    });
+    CHECK(serial == parallel);
+    CHECK(serial.size() >= 20);
+    for (size_t i = 0; i < 20; i += 3) CHECK(serial[i] % 2 == 0);
+  }
+}
+
 }  // namespace
 
 int main() {
@@ -138,5 +175,6 @@ int main() {
   test_bad_input();
   test_window();
   test_divergence();
+  test_draws();
   return report();
 }

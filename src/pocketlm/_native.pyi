@@ -150,8 +150,10 @@ class Executor:
         variants: NDArray[np.int32],
         rows: NDArray[np.int32],
         hidden: bool = False,
+        borrow: bool = False,
     ) -> NDArray[np.float32]:
-        """Logits [rows, vocabulary] (or hidden states [rows, width]) after one ragged step.
+        """Logits [rows, vocabulary] (or hidden states [rows, width]) after one ragged step; with
+        ``borrow`` no copy of them, but what the next step overwrites.
 
         ``block_tables`` is [groups, sequences, pages] (see ``windows``); the others have one entry
         per token, sequence or output row. Entries of pages before the window of a sequence's first
@@ -178,19 +180,50 @@ class Sampler:
         logit_bias: Sequence[tuple[int, float]] = (),
         seed: int = 0,
         logprobs: int = -1,
+        min_tokens: int = 0,
+        ends: Sequence[int] = (),
     ) -> None:
-        """Raises ValueError for a value out of range."""
+        """ends: ids that are banned before output position ``min_tokens``.
+
+        Raises ValueError for a value out of range.
+        """
     def observe(self, ids: NDArray[np.int32], output: bool) -> None:
         """Tokens that the penalties count: the prompt once, then the output as it grows."""
     def observe_output(self, id: int) -> None: ...
     def sample(
         self, logits: NDArray[np.float32], index: int
-    ) -> tuple[int, float, list[tuple[int, float]]]:
+    ) -> tuple[int, float, tuple[tuple[int, float], ...]]:
         """(id, its log-probability, the best ids with theirs) for output position ``index``.
 
-        Log-probabilities are of the raw logits; without ``logprobs`` they are 0 and []. Raises
+        Log-probabilities are of the raw logits; without ``logprobs`` they are 0 and (). Raises
         ValueError for NaN or infinite logits and when every token is banned.
         """
+
+def draw_rows(
+    logits: NDArray[np.float32],
+    asked: Sequence[tuple[Sampler, int, int, Sequence[int], NDArray[np.uint32] | None]],
+    executor: Executor | None = None,
+) -> list[tuple[list[tuple[int, float, tuple[tuple[int, float], ...]]], str | None, bool]]:
+    """Draws for several sequences from ``logits`` [rows, vocab], on the executor's threads.
+
+    asked: (sampler, output position that its first row is for, which row that is, the tokens that
+    were guessed to follow, masks or None) for each sequence; it has one row more than guesses. A
+    mask has a bit for each token that may come, token i in bit i % 32 of word i // 32; masks are
+    [rows, words].
+
+    For each sequence what it drew, up to the first token that was not guessed; its sampler has
+    observed that. Then why there is no more: NaN or infinite logits, or every token banned, which
+    the third value tells. Raises ValueError for shapes that do not agree.
+    """
+
+def score_rows(
+    logits: NDArray[np.float32],
+    targets: NDArray[np.int32],
+    best: int,
+    executor: Executor | None = None,
+) -> list[tuple[int, float, tuple[tuple[int, float], ...]]]:
+    """Of each row of ``logits`` [rows, vocab] its target, the log-probability of that, and the
+    ``best`` likeliest ids with theirs. Raises ValueError for NaN or infinite logits."""
 
 def target_logprobs(logits: NDArray[np.float32], targets: NDArray[np.int32]) -> NDArray[np.float64]:
     """log softmax of each row of ``logits`` [rows, vocab] at its target. Raises ValueError."""

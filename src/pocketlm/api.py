@@ -274,7 +274,9 @@ class Model:
         from pocketlm.text import StreamDecoder
 
         params = resolve(options, self._defaults)
-        decoder = StreamDecoder(self.tokenizer, params.stop, continuation=raw)
+        decoder = StreamDecoder(
+            self.tokenizer, params.stop, continuation=raw, min_tokens=params.min_tokens
+        )
         chunks = answer(self._shared, prompt, params, decoder, on_overflow, cancel)
         next(chunks)
         return chunks

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pocketlm.engine.runner import Floats, StepBatch
+from pocketlm._native import draw_rows, score_rows
+from pocketlm.engine.runner import Asked, Drawn, Draws, Floats, Ints, StepBatch
 
 EMPTY = -1
 
@@ -60,6 +61,12 @@ class MockRunner:
                     logits[row] = self._logits(tables, start + i + 1, int(batch.variants[s]))
             first += length
         return logits
+
+    def draw(self, logits: Floats, asked: Sequence[Asked]) -> list[Draws]:
+        return draw_rows(logits, asked)
+
+    def score(self, logits: Floats, targets: Ints, best: int) -> list[Drawn]:
+        return score_rows(logits, targets, best)
 
     def _logits(self, tables: np.ndarray, length: int, variant: int) -> np.ndarray:
         """Of the last token of a sequence of ``length``, from what it sees in the pages."""

@@ -117,3 +117,14 @@ def test_speculation_is_on_off_or_a_model(path: Path) -> None:
         EngineOptions(speculate="on")
     with pytest.raises(NotFoundError):
         pocketlm.load(path, threads=1, speculate="./not-there.gguf")
+
+
+def test_sequences_may_share_a_smaller_cache(path: Path) -> None:
+    options = replace(OPTIONS, kv_tokens=CONTEXT + 40)
+    built = build_engine(open_model(path), frozenset(), options)
+    assert [pool.count for pool in built.engine.cache.pools] == [10]
+    assert built.memory.kv * 24 == require_memory(open_model(path), OPTIONS).kv * 10
+    with pytest.raises(
+        RequestError, match="kv_tokens is 255, expected at least the context of 256"
+    ):
+        require_memory(open_model(path), replace(OPTIONS, kv_tokens=255))

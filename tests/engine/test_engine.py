@@ -15,7 +15,7 @@ from pocketlm._native import Sampler
 from pocketlm.engine.engine import Engine, EngineConfig, Output
 from pocketlm.engine.request import Request
 from pocketlm.engine.sampling import SamplingParams
-from pocketlm.errors import CapacityError, RequestError
+from pocketlm.errors import CapacityError, ContextError, RequestError
 from pocketlm.models.memory import Capacity, kv_pages, pages_held
 
 from .mock import MockRunner, mock_logits
@@ -366,6 +366,7 @@ def test_banning_every_token_ends_that_request_alone() -> None:
     outputs = run(engine)
     end = next(o for o in outputs if o.request is broken)
     assert end.finish_reason == "error"
+    assert isinstance(end.error, RequestError)
     assert "bans every token" in str(end.error)
     assert len(whole.output) == 4
     assert nothing_is_held(engine)
@@ -449,3 +450,124 @@ def test_an_error_of_the_runner_leaves_the_request_as_it_was() -> None:
     engine.runner.step = step  # type: ignore[method-assign]
     run(engine)
     assert request.output == alone([5, 6], greedy(max_tokens=3, ignore_eos=True))
+
+
+def scores_of(tokens: list[int]) -> list[float]:
+    """Of the tokens after the first, by the definition."""
+    variant = int(len(tokens) > SWITCH)
+    found = []
+    for i in range(1, len(tokens)):
+        logits = mock_logits(np.array(tokens[:i]), variant, VOCAB).astype(np.float64)
+        found.append(logits[tokens[i]] - np.log(np.exp(logits).sum()))
+    return found
+
+
+@given(
+    st.lists(st.integers(4, 6), min_size=1, max_size=30),
+    st.integers(1, 20),
+    st.integers(2, 8),
+    st.integers(0, 5),
+)
+@settings(max_examples=100, deadline=None)
+def test_a_prompts_tokens_are_scored_whatever_is_cached_and_runs_beside(
+    prompt: list[int], budget: int, rows: int, spare: int
+) -> None:
+    runner = MockRunner(
+        pages=pages_held(0, CONTEXT, budget, 4) + spare,
+        max_tokens=budget,
+        max_sequences=2,
+        max_rows=rows,
+        vocab=VOCAB,
+    )
+    engine = Engine(runner, EngineConfig(context=CONTEXT, rope_switch=SWITCH))
+    params = greedy(max_tokens=12, ignore_eos=True)
+    engine.add(prompt, params)  # whose pages the second one may not take over
+    for _ in range(8):
+        engine.step()
+    scored = engine.add(prompt, params, prompt_logprobs=2)
+    other = engine.add([*prompt, 9], params)
+    run(engine)
+    assert [s.logprob for s in scored.prompt_scores] == pytest.approx(scores_of(prompt), abs=1e-5)
+    assert all(len(s.best) == 2 for s in scored.prompt_scores)
+    assert scored.output == alone(prompt, params)
+    assert other.output == alone([*prompt, 9], params)
+    assert not other.prompt_scores
+
+
+def test_scores_that_are_known_are_not_computed_again_after_preemption() -> None:
+    engine = make_engine(pages=12, page_positions=4, max_tokens=64, max_sequences=2, max_rows=8)
+    engine.add([4, 5, 6], greedy(max_tokens=34, ignore_eos=True))
+    young = engine.add([7, 8, 9, 10, 11], greedy(max_tokens=30, ignore_eos=True), prompt_logprobs=0)
+    run(engine)
+    assert young.preemptions > 0
+    assert [s.logprob for s in young.prompt_scores] == pytest.approx(scores_of([7, 8, 9, 10, 11]))
+
+
+def test_min_tokens_bans_what_ends_the_answer() -> None:
+    for first in range(4, VOCAB):
+        free = alone([first], greedy(max_tokens=30))
+        if len(free) < 5:  # ends early, by itself
+            break
+    tokens = [first]
+    for index in range(12):
+        logits = mock_logits(np.array(tokens), 0, VOCAB)
+        if index < 10:
+            logits[[EOS, 9]] = -np.inf
+        tokens.append(int(np.argmax(logits)))
+        if tokens[-1] in (EOS, 9):
+            break
+    engine = make_engine()
+    request = engine.add([first], greedy(max_tokens=12, min_tokens=10, stop_ids={9}))
+    run(engine)
+    assert request.tokens == tokens
+    assert len(request.output) >= 10
+
+
+def test_a_request_may_ask_for_less_than_the_whole_context() -> None:
+    engine = make_engine()
+    request = engine.add([5] * 6, greedy(ignore_eos=True), context=10)
+    run(engine)
+    assert (len(request.output), request.finish_reason) == (4, "length")
+    with pytest.raises(ContextError, match="the prompt has 10 tokens, but the context has 10"):
+        engine.add([5] * 10, greedy(), context=10)
+    with pytest.raises(ContextError, match=r"context of 49 .* runs with 48"):
+        engine.add([5], greedy(), context=CONTEXT + 1)
+    with pytest.raises(RequestError, match="at least 1"):
+        engine.add([5], greedy(), context=0)
+
+
+def test_a_snapshot_of_what_it_does() -> None:
+    engine = make_engine(pages=12, page_positions=4, max_tokens=64, max_sequences=2)
+    params = greedy(max_tokens=34, ignore_eos=True)
+    engine.add([4, 5, 6, 7, 8], params)
+    engine.step()
+    stats = engine.stats()
+    assert (stats.running, stats.waiting, stats.steps, stats.step_tokens) == (1, 0, 1, 5)
+    assert stats.kv_usage == pytest.approx(2 / 12)
+    assert (stats.prefix_queries, stats.prefix_hits) == (5, 0)
+    engine.add([4, 5, 6, 7, 9], params)
+    engine.add([4], params)
+    engine.step()
+    stats = engine.stats()
+    assert (stats.running, stats.waiting, stats.step_tokens) == (2, 1, 2)
+    assert (stats.prefix_queries, stats.prefix_hits) == (10, 4)
+    run(engine)
+    assert engine.stats().preemptions > 0
+    assert engine.stats().kv_usage == 0
+
+
+def test_a_request_waits_while_those_that_run_are_going_to_need_the_room() -> None:
+    # 12 blocks of 4: the first prompt needs 10 of them, of which the first step takes 2.
+    engine = make_engine(pages=12, page_positions=4, max_tokens=8)
+    engine.add([4] * 40, greedy(max_tokens=3, ignore_eos=True))
+    engine.step()
+    late = engine.add([5] * 12, greedy(max_tokens=1))
+    run(engine)
+    assert late.preemptions == 0
+    assert late.output == alone([5] * 12, greedy(max_tokens=1))
+
+
+@pytest.mark.parametrize("best", [-1, 101, True])
+def test_a_wrong_number_of_prompt_logprobs_is_refused(best: int) -> None:
+    with pytest.raises(RequestError, match="prompt_logprobs"):
+        make_engine().add([5], greedy(), prompt_logprobs=best)

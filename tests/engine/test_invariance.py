@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pocketlm import _native
 from pocketlm.engine.request import Request
 from pocketlm.engine.sampling import SamplingParams
-from pocketlm.engine.score import embed, score
+from pocketlm.engine.score import embed, embed_steps, score
 from pocketlm.models.memory import pages_held
 
 from . import tiny
@@ -219,3 +219,40 @@ def test_embeddings_have_length_one_and_tell_texts_apart() -> None:
     assert np.linalg.norm(one) == pytest.approx(1, abs=1e-6)
     assert (one == same).all()
     assert float(one @ other) < 0.999
+
+
+def test_an_embedding_in_steps_between_others_is_the_same_vector() -> None:
+    engine = tiny.engine(max_tokens=64, pages=10)
+    want = embed(engine, prompt_of(1, 150))
+    params = SamplingParams(temperature=0, max_tokens=60)
+    requests = [engine.add(prompt_of(seed, 70), params) for seed in (2, 3)]
+    engine.step()
+    steps = embed_steps(engine, prompt_of(1, 150))
+    waited = advanced = 0
+    found = None
+    while found is None:
+        engine.step()
+        try:
+            went_on = next(steps)
+        except StopIteration as done:
+            found = done.value
+        else:
+            waited += not went_on
+            advanced += went_on
+    while engine.busy:
+        engine.step()
+    assert waited > 0
+    assert advanced >= 10
+    assert found.tobytes() == want.tobytes()
+    for seed, request in zip((2, 3), requests, strict=True):
+        expected = alone(seed, 70, 60, tiny.F32, "f16", _native.isa())
+        assert tuple(engine.drawn[request.id]) == expected
+    assert all(pool.free == pool.count for pool in engine.cache.pools)
+
+
+def test_an_embedding_that_is_left_gives_its_blocks_back() -> None:
+    engine = tiny.engine()
+    steps = embed_steps(engine, prompt_of(1, 150))
+    assert next(steps)
+    steps.close()
+    assert all(pool.free == pool.count for pool in engine.cache.pools)

@@ -3,12 +3,14 @@ window, two rope variants, and weights either float or quantized."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 
 from pocketlm import _native
-from pocketlm.engine.engine import Engine, EngineConfig, Output
+from pocketlm.engine.engine import Engine, EngineConfig
 from pocketlm.engine.request import Request
-from pocketlm.engine.runner import Floats, NativeRunner, RunnerLimits
+from pocketlm.engine.runner import Draws, Floats, NativeRunner, RunnerLimits
 from pocketlm.engine.speculation.speculator import Speculator
 from pocketlm.models.config import ModelConfig
 from pocketlm.models.families import llama
@@ -95,9 +97,17 @@ class RecordingEngine(Engine):
         super().__init__(runner, config, speculator)
         self.drawn: dict[int, list[bytes]] = {}
 
-    def _draw(self, request: Request, logits: Floats) -> Output:
-        self.drawn.setdefault(request.id, []).append(logits.tobytes())
-        return super()._draw(request, logits)
+    def _draw(
+        self,
+        logits: Floats,
+        drawing: Sequence[tuple[Request, int]],
+        drafts: Mapping[Request, Sequence[int]],
+    ) -> list[Draws]:
+        found = super()._draw(logits, drawing, drafts)
+        for (request, row), (drawn, _, _) in zip(drawing, found, strict=True):
+            rows = [one.tobytes() for one in logits[row : row + len(drawn)]]
+            self.drawn.setdefault(request.id, []).extend(rows)
+        return found
 
 
 def engine(

@@ -146,6 +146,13 @@ def test_layers_that_see_everything_keep_the_whole_context_and_the_others_their_
     assert kv_pages([0, 1], replace(capacity, tokens=1)) == [128, 1]
 
 
+def test_sequences_may_share_fewer_positions_than_all_can_have() -> None:
+    capacity = Capacity(tokens=512, sequences=4, rows=4, context=4096, pool=5000)
+    assert kv_pages([0, 512], capacity) == [157, (4 * 509 + 512) // 32 + 8]
+    assert kv_pages([0, 4096], capacity) == [157, 157]
+    assert kv_pages([0], replace(capacity, pool=1 << 30)) == [512]
+
+
 @pytest.mark.parametrize("window", [1, 2, 32, 33, 40, 512])
 def test_pages_for_many_sequences_are_enough_for_any_step(window: int) -> None:
     for sequences in (1, 2, 7):

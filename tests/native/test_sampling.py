@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pocketlm._native import Sampler, target_logprobs
+from pocketlm._native import Sampler, draw_rows, score_rows, target_logprobs
 
 Logits = NDArray[np.float32]
 
@@ -258,7 +258,7 @@ def test_logprobs_are_the_log_softmax_of_the_raw_logits() -> None:
     order = np.argsort(-exact, kind="stable")[:5]
     assert [i for i, _ in best] == order.tolist()
     assert [p for _, p in best] == pytest.approx(exact[order].tolist(), abs=1e-5)
-    assert Sampler(50_000).sample(logits, 0)[1:] == (0.0, [])
+    assert Sampler(50_000).sample(logits, 0)[1:] == (0.0, ())
 
 
 def test_logprobs_of_huge_logits_stay_finite() -> None:
@@ -325,3 +325,114 @@ def test_wrong_shapes_and_types_are_refused() -> None:
         sampler.observe_output(8)
     with pytest.raises(ValueError, match="every token"):
         Sampler(1, logit_bias=[(0, -math.inf)]).sample(noise(1), 0)
+
+
+def mask_of(vocab: int, allowed: Sequence[int]) -> NDArray[np.uint32]:
+    bits = np.zeros(32 * -(-vocab // 32), np.uint8)
+    bits[list(allowed)] = 1
+    return np.packbits(bits, bitorder="little").view(np.uint32)
+
+
+def sampled(vocab: int, seed: int, **options: float) -> Sampler:
+    return Sampler(vocab, seed=seed, logprobs=2, presence_penalty=0.7, **options)  # type: ignore[arg-type]
+
+
+@given(
+    st.sampled_from([31, 32, 33, 100]),
+    st.integers(0, 1000),
+    st.data(),
+)
+@settings(max_examples=60, deadline=None)
+def test_a_mask_is_the_ban_of_all_other_tokens(vocab: int, seed: int, data: st.DataObject) -> None:
+    allowed = data.draw(st.sets(st.integers(0, vocab - 1), min_size=1))
+    logits = noise(vocab, seed)
+    bans = [(token, -math.inf) for token in range(vocab) if token not in allowed]
+    for temperature in (0.0, 1.0):
+        masked = sampled(vocab, seed, temperature=temperature)
+        banned = sampled(vocab, seed, temperature=temperature, logit_bias=bans)
+        rows = logits[None]
+        ((drawn, error, _),) = draw_rows(
+            rows, [(masked, 3, 0, [], mask_of(vocab, list(allowed))[None])]
+        )
+        assert error is None
+        assert drawn == [banned.sample(logits, 3)]
+        assert drawn[0][0] in allowed
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=6), st.integers(0, 99))
+@settings(max_examples=60, deadline=None)
+def test_rows_are_drawn_as_one_after_the_other(guessed: list[int], seed: int) -> None:
+    """Each up to the first token that was not guessed, with penalties that count those before."""
+    vocab = 50
+    logits = noise(vocab * (sum(guessed) + len(guessed)), seed).reshape(-1, vocab)
+    asked, want, row = [], [], 0
+    for i, count in enumerate(guessed):
+        reference = sampled(vocab, i)
+        tokens = []
+        for at in range(count + 1):
+            tokens.append(reference.sample(logits[row + at], 5 + at))
+            reference.observe_output(tokens[-1][0])
+        guesses = [token for token, _, _ in tokens[:count]]
+        if count > 1 and i % 2:  # one is wrong
+            guesses[1] = (guesses[1] + 1) % vocab
+            tokens = tokens[:2]
+        asked.append((sampled(vocab, i), 5, row, guesses, None))
+        want.append((tokens, None, False))
+        row += count + 1
+    assert draw_rows(logits, asked) == want
+
+
+def test_an_error_is_one_sequences_own() -> None:
+    logits = np.stack([noise(8), np.full(8, math.nan, np.float32), noise(8), noise(8)])
+    banned = Sampler(8, logit_bias=[(i, -math.inf) for i in range(8)])
+    first, second, third, fourth = draw_rows(
+        logits,
+        [
+            (Sampler(8), 0, 0, [], None),
+            (Sampler(8), 0, 1, [], None),
+            (banned, 0, 2, [], None),
+            (Sampler(8, temperature=0), 0, 3, [], mask_of(8, [5])[None]),
+        ],
+    )
+    assert first[1:] == (None, False)
+    assert "is nan" in str(second[1])
+    assert not second[2]
+    assert "bans every token" in str(third[1])
+    assert third[2]
+    assert fourth[0][0][0] == 5
+
+
+def test_what_ends_an_answer_is_banned_before_min_tokens() -> None:
+    logits = row(0, 9, 5, 7)
+    sampler = Sampler(4, temperature=0, min_tokens=3, ends=[1, 3])
+    assert [sampler.sample(logits, i)[0] for i in range(5)] == [2, 2, 2, 1, 1]
+    # A mask that leaves only these wins.
+    ((drawn, error, _),) = draw_rows(logits[None], [(sampler, 0, 0, [], mask_of(4, [3])[None])])
+    assert (drawn[0][0], error) == (3, None)
+
+
+def test_wrong_rows_masks_and_vocabularies_are_refused() -> None:
+    logits = noise(80).reshape(2, 40)
+    for asked, message in [
+        ((Sampler(40), 0, 1, [3], None), "fewer rows"),
+        ((Sampler(40), 0, 2, [], None), "fewer rows"),
+        ((Sampler(41), 0, 0, [], None), "another vocabulary"),
+        ((Sampler(40), 0, 0, [], np.zeros((1, 1), np.uint32)), "masks are"),
+        ((Sampler(40), 0, 0, [3], np.zeros((1, 2), np.uint32)), "masks are"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            draw_rows(logits, [asked])  # type: ignore[list-item]
+    with pytest.raises(ValueError, match="ends"):
+        Sampler(8, ends=[8])
+
+
+def test_scores_are_those_of_a_sampler() -> None:
+    logits = noise(300).reshape(3, 100)
+    targets = np.array([5, 99, 0], np.int32)
+    scores = score_rows(logits, targets, 4)
+    assert [token for token, _, _ in scores] == targets.tolist()
+    assert [value for _, value, _ in scores] == target_logprobs(logits, targets).tolist()
+    for one, values in zip(scores, logits, strict=True):
+        assert one[2] == Sampler(100, logprobs=4).sample(values, 0)[2]
+    with pytest.raises(ValueError, match="outside the vocabulary"):
+        score_rows(logits, np.array([5, 100, 0], np.int32), 4)

@@ -140,8 +140,7 @@ class NativeBackend:
             start = end
             self._cached = (tokens[:start], variant)
             if wanted:
-                yield logits
-            del logits  # not kept while the next block is computed
+                yield logits.copy()  # the next step overwrites them
 
     def _step(self, part: Ints, start: int, variant: int, wanted: int) -> StepBatch:
         """``part`` at positions from ``start`` on, with the logits of its last ``wanted``."""

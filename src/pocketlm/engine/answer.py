@@ -94,6 +94,8 @@ def answer(
     try:
         yield Chunk("", None)
         for output in shared.outputs(request, cancel):
+            if isinstance(output.error, PocketLMError):
+                raise output.error
             if output.error is not None:
                 message = f"the answer could not go on: {output.error}"
                 raise PocketLMError(message) from output.error

@@ -105,13 +105,19 @@ class KVCache:
             held.append([block for block in found[group][first:pages] if block is not None])
         return Match(pages, after, held)
 
-    def fits(self, positions: int, new: int, match: Match | None = None) -> bool:
+    def fits(
+        self, positions: int, new: int, match: Match | None = None, *, promised: int = 0
+    ) -> bool:
         """Whether a sequence that comes to ``positions``, at most ``new`` of them in a step, finds
-        the blocks free that it needs beside those of ``match``."""
+        the blocks free that it needs beside those of ``match``.
+
+        promised: blocks of layers that see everything which others are going to take.
+        """
         for group, pool in enumerate(self.pools):
             blocks = match.blocks[group] if match else []
             needed = pages_held(self.windows[group], positions, new, self.block_size)
-            if needed - len(blocks) > pool.free - pool.idle(blocks):
+            taken = pool.idle(blocks) + (0 if self.windows[group] else promised)
+            if needed - len(blocks) > pool.free - taken:
                 return False
         return True
 

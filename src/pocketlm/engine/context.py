@@ -31,6 +31,23 @@ class Fitted:
     dropped: int = 0
 
 
+def context_limit(asked: int | None, context: int) -> int:
+    """The positions that a request may take of an engine's ``context``; None asks for all.
+
+    Raises RequestError for less than one, ContextError for more than there are.
+    """
+    if asked is None:
+        return context
+    if asked < 1:
+        raise RequestError(f"the context asked for is {asked}, expected at least 1")
+    if asked > context:
+        raise ContextError(
+            f"a context of {asked:,} positions was asked for, but the model runs with {context:,}",
+            hint="Load the model with a larger context, or ask for less.",
+        )
+    return asked
+
+
 def fit(
     prompt: Sequence[int],
     max_tokens: int | None,

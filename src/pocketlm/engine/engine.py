@@ -17,15 +17,19 @@ from time import perf_counter
 
 import numpy as np
 
-from pocketlm._native import Sampler
-from pocketlm.engine.cache import KVCache, block_tables
-from pocketlm.engine.context import Overflow, fit
+from pocketlm.engine.batch import PlannedStep, plan_step
+from pocketlm.engine.cache import KVCache
+from pocketlm.engine.constraint import Constraint, masks_for
+from pocketlm.engine.context import Overflow, context_limit, fit
+from pocketlm.engine.drawing import check_prompt_logprobs, sampler_for
+from pocketlm.engine.pace import Pace
 from pocketlm.engine.request import Decoder, FinishReason, Request, Status, TokenLogprobs
-from pocketlm.engine.runner import Floats, Runner, StepBatch
+from pocketlm.engine.runner import Draws, Floats, Masks, Runner
 from pocketlm.engine.sampling import SamplingParams
-from pocketlm.engine.scheduler import Scheduler, Share
+from pocketlm.engine.scheduler import Counts, Scheduler, Share
 from pocketlm.engine.speculation.speculator import Speculator
-from pocketlm.errors import CapacityError, RequestError
+from pocketlm.engine.stats import EngineStats
+from pocketlm.errors import CapacityError, PocketLMError, RequestError
 
 
 @dataclass(frozen=True)
@@ -35,12 +39,15 @@ class EngineConfig:
     Attributes:
         context: positions a sequence may have, prompt and answer together.
         eos_ids: the model's end-of-turn tokens.
+        mixed_step: how many times as long as a step without prompts one may take that reads prompts
+            beside requests that are being answered; None is as long as it takes.
         rope_switch: sequences longer than this use rope variant 1 for all their positions.
         prefix_cache: whether equal beginnings of sequences are computed once.
     """
 
     context: int
     eos_ids: frozenset[int] = frozenset()
+    mixed_step: float | None = None
     rope_switch: int | None = None
     prefix_cache: bool = True
 
@@ -75,6 +82,10 @@ class Engine:
         self.config = config
         self._speculator = speculator
         self._next_id = 0
+        self._steps = self._step_tokens = 0
+        self._drafted = self._accepted = 0
+        self._counts = Counts()
+        self._pace = None if config.mixed_step is None else Pace(config.mixed_step)
         self._clear()
         if not self.cache.fits(config.context, runner.max_tokens):
             raise CapacityError(
@@ -90,6 +101,25 @@ class Engine:
             step_tokens=runner.max_tokens,
             max_running=min(runner.max_sequences, runner.max_rows),
             prefix_cache=self.config.prefix_cache,
+            max_rows=runner.max_rows,
+            pace=self._pace,
+            counts=self._counts,
+        )
+
+    def stats(self) -> EngineStats:
+        """What it has done and has to do."""
+        pools = self.cache.pools
+        return EngineStats(
+            running=len(self.scheduler.running),
+            waiting=len(self.scheduler.waiting),
+            kv_usage=max(1 - pool.free / pool.count for pool in pools),
+            prefix_queries=self._counts.queried,
+            prefix_hits=self._counts.found,
+            preemptions=self._counts.preemptions,
+            steps=self._steps,
+            step_tokens=self._step_tokens,
+            drafted=self._drafted,
+            accepted=self._accepted,
         )
 
     @property
@@ -105,26 +135,38 @@ class Engine:
         decoder: Decoder | None = None,
         on_overflow: Overflow = "error",
         keep: int = 0,
+        context: int | None = None,
+        constraint: Constraint | None = None,
+        prompt_logprobs: int | None = None,
     ) -> Request:
         """Queues a prompt. What does not fit the context is settled here, by ``engine.context``.
 
-        Raises RequestError for an empty prompt or an id outside the vocabulary, CapacityError for
+        context: positions that prompt and answer may take, fewer than the engine's context.
+        constraint: what the answer must look like, made for this request alone.
+        prompt_logprobs: the prompt's tokens are scored, each with that many best ones, 0 to 100;
+            ``Request.prompt_scores`` has them when the first output comes.
+
+        Raises RequestError for an empty prompt or an id outside the vocabulary, ContextError for
         one that does not fit.
         """
         self.check_ids(prompt)
-        self._check_bias(params)
-        fitted = fit(prompt, params.max_tokens, self.config.context, on_overflow, keep=keep)
+        limit = context_limit(context, self.config.context)
+        fitted = fit(prompt, params.max_tokens, limit, on_overflow, keep=keep)
+        stop_ids = params.stop_ids | (frozenset() if params.ignore_eos else self.config.eos_ids)
+        vocab = self.runner.vocab
         request = Request(
             self._next_id,
             fitted.prompt,
             params,
             max_total=fitted.max_total,
-            stop_ids=params.stop_ids | (frozenset() if params.ignore_eos else self.config.eos_ids),
-            sampler=self._sampler(fitted.prompt, params),
+            stop_ids=stop_ids,
+            sampler=sampler_for(params, vocab, prompt=fitted.prompt, stop_ids=stop_ids),
             table=self.cache.table(fitted.max_total),
             variant=self.variant(len(fitted.prompt)),
             decoder=decoder,
             dropped=fitted.dropped,
+            constraint=constraint,
+            prompt_logprobs=check_prompt_logprobs(prompt_logprobs),
         )
         self._next_id += 1
         self.scheduler.add(request)
@@ -139,27 +181,24 @@ class Engine:
         if not shares:
             return []
         drafts = self._drafts(shares)
-        batch, drawing = self._batch(shares, drafts)
+        plan = plan_step(shares, drafts)
         started = perf_counter()
-        logits = self.runner.step(batch)
+        logits = self.runner.step(plan.batch)
         seconds = perf_counter() - started
+        drawn = self._draw(logits, plan.drawing, drafts)
+        self._score(logits, plan.scoring)
         for share in shares:
             self.scheduler.commit(share.request, share.count)
         outputs: list[Output] = []
         accepted: dict[Request, int] = {}
-        row = 0
-        for request in drawing:
-            draft = drafts.get(request, ())
-            drawn = self._verify(request, draft, logits[row : row + 1 + len(draft)])
-            accepted[request] = len(drawn) - 1
-            outputs += drawn
-            row += 1 + len(draft)
-        if self._speculator is None:
-            pass
-        elif len(batch.rows) == len(batch.tokens):
-            self._speculator.decoded(seconds, drafts, accepted)
-        else:
-            self._speculator.read(seconds)
+        for (request, _), draws in zip(plan.drawing, drawn, strict=True):
+            taken = self._take(request, draws)
+            accepted[request] = len(taken) - 1
+            outputs += taken
+            draft = drafts.get(request)
+            if draft:
+                self._count_guesses(request, len(draft), len(taken) - 1)
+        self._learn(plan, seconds, drafts, accepted)
         return outputs
 
     def abort(self, request: Request) -> None:
@@ -192,10 +231,12 @@ class Engine:
                 return {}
         spare = min(self.runner.max_rows, self.scheduler.step_tokens) - len(shares)
         drafts = self._speculator.drafts(requests, self._draft_limit, spare)
-        return {
-            request: draft[: self.scheduler.stretch(request, 1 + len(draft)) - 1]
-            for request, draft in drafts.items()
-        }
+        found: dict[Request, Sequence[int]] = {}
+        for request, draft in drafts.items():
+            possible = draft if request.constraint is None else request.constraint.possible(draft)
+            room = self.scheduler.stretch(request, 1 + len(possible)) - 1
+            found[request] = possible[:room]
+        return found
 
     def _draft_limit(self, request: Request) -> int:
         """After how many guesses its end or the switch of its rope variant is certain to come."""
@@ -204,84 +245,121 @@ class Engine:
             end = min(end, switch)
         return end - len(request.tokens)
 
-    def _batch(
-        self, shares: Sequence[Share], drafts: Mapping[Request, Sequence[int]]
-    ) -> tuple[StepBatch, list[Request]]:
-        """The batch, and the requests whose logits it asks for, in order of its rows: one row, and
-        one for each guess.
-        """
-        # Python is out of the caches after every step, so this keeps to few calls of numpy.
-        lengths: list[int] = []
-        starts: list[int] = []
-        variants: list[int] = []
-        tokens: list[int] = []
-        rows: list[int] = []
-        drawing: list[Request] = []
-        for share in shares:
-            request, draft = share.request, drafts.get(share.request, ())
-            start, end = request.computed, request.computed + share.count
-            lengths.append(share.count + len(draft))
-            starts.append(start)
-            variants.append(request.variant)
-            tokens += request.tokens[start:end]
-            if end == len(request.tokens):
-                rows += range(len(tokens) - 1, len(tokens) + len(draft))
-                drawing.append(request)
-            tokens += draft
-        facts = np.array((lengths, starts, variants), np.int32)
-        batch = StepBatch(
-            np.array(tokens, np.int32),
-            facts[0],
-            facts[1],
-            block_tables([share.request.table for share in shares]),
-            facts[2],
-            np.array(rows, np.int32),
-        )
-        return batch, drawing
+    def _draw(
+        self,
+        logits: Floats,
+        drawing: Sequence[tuple[Request, int]],
+        drafts: Mapping[Request, Sequence[int]],
+    ) -> list[Draws]:
+        """What each request draws: its next token, and others as long as they are what was
+        guessed."""
+        masks = self._masks(drawing, drafts)
+        asked = [
+            (
+                request.sampler,
+                len(request.tokens) - request.prompt_tokens,
+                row,
+                drafts.get(request, ()),
+                masks.get(request),
+            )
+            for request, row in drawing
+        ]
+        return self.runner.draw(logits, asked)
 
-    def _verify(self, request: Request, draft: Sequence[int], logits: Floats) -> list[Output]:
-        """Draws from the rows of a request as long as the guesses are what is drawn.
+    def _masks(
+        self, drawing: Sequence[tuple[Request, int]], drafts: Mapping[Request, Sequence[int]]
+    ) -> Mapping[Request, Masks | None]:
+        """Which tokens the constrained ones of them may draw."""
+        asked = [
+            (request, request.constraint, drafts.get(request, ()))
+            for request, _ in drawing
+            if request.constraint is not None
+        ]
+        found = masks_for([(constraint, draft) for _, constraint, draft in asked])
+        return {request: mask for (request, _, _), mask in zip(asked, found, strict=True)}
+
+    def _score(self, logits: Floats, scoring: Sequence[tuple[Request, int, int]]) -> None:
+        """Scores the next stretch of each prompt from its rows."""
+        for request, row, count in scoring:
+            start = len(request.prompt_scores) + 1
+            targets = np.array(request.tokens[start : start + count], np.int32)
+            best = request.prompt_logprobs or 0
+            request.prompt_scores += [
+                TokenLogprobs(logprob, others)
+                for _, logprob, others in self.runner.score(
+                    logits[row : row + count], targets, best
+                )
+            ]
+
+    def _take(self, request: Request, draws: Draws) -> list[Output]:
+        """Appends drawn tokens up to one that ends the request.
 
         The keys and values of a right guess are computed then; those of a wrong one, and of all
         after it, will be overwritten.
         """
-        outputs = [self._draw(request, logits[0])]
-        for i, guess in enumerate(draft, 1):
-            if outputs[-1].finish_reason is not None or outputs[-1].token != guess:
-                break
-            self.scheduler.commit(request, 1)
-            outputs.append(self._draw(request, logits[i]))
-        if draft:
-            request.drafted += len(draft)
-            request.accepted += len(outputs) - 1
-            self.scheduler.trim(request)
+        drawn, error, banned = draws
+        outputs: list[Output] = []
+        for token, logprob, best in drawn:
+            if outputs:
+                self.scheduler.commit(request, 1)
+            logprobs = TokenLogprobs(logprob, best) if request.params.logprobs is not None else None
+            outputs.append(self._append(request, token, logprobs))
+            if outputs[-1].finish_reason is not None:
+                return outputs
+        if error is not None:
+            request.error = RequestError(error) if banned else PocketLMError(error)
+            outputs.append(self._end(request, None, "error"))
         return outputs
 
-    def _draw(self, request: Request, logits: Floats) -> Output:
+    def _learn(
+        self,
+        plan: PlannedStep,
+        seconds: float,
+        drafts: Mapping[Request, Sequence[int]],
+        accepted: Mapping[Request, int],
+    ) -> None:
+        """Takes note of what a step took."""
+        tokens = len(plan.batch.tokens)
+        self._steps += 1
+        self._step_tokens = tokens
+        if self._pace is not None:
+            self._pace.record(seconds, decoding=tokens - plan.reading, reading=plan.reading)
+        if self._speculator is None:
+            return
+        if plan.reading == 0:
+            self._speculator.decoded(seconds, drafts, accepted)
+        else:
+            self._speculator.read(seconds)
+
+    def _count_guesses(self, request: Request, drafted: int, accepted: int) -> None:
+        request.drafted += drafted
+        request.accepted += accepted
+        self._drafted += drafted
+        self._accepted += accepted
+        self.scheduler.trim(request)
+
+    def _append(self, request: Request, token: int, logprobs: TokenLogprobs | None) -> Output:
         """The request's next token, and whether it is its last."""
-        index = len(request.tokens) - request.prompt_tokens
-        try:
-            token, logprob, best = request.sampler.sample(logits, index)
-        except ValueError as error:  # NaN from the model, or every token banned
-            request.error = error
-            return self._end(request, None, "error")
         now = perf_counter()
         if request.timing.first_token is None:
             request.timing.first_token = now
         request.timing.last_token = now
         request.tokens.append(token)
-        logprobs = None
-        if request.params.logprobs is not None:
-            logprobs = TokenLogprobs(logprob, tuple(best))
         if token in request.stop_ids:
             return self._end(request, token, "stop", logprobs=logprobs)
         text = request.decoder.push(token) if request.decoder else ""
         if request.decoder and request.decoder.stopped is not None:
             self._finish(request, "stop")
             return Output(request, token, text, logprobs, "stop")
+        try:
+            complete = request.constraint is not None and request.constraint.take(token)
+        except RequestError as error:
+            request.error = error
+            return self._end(request, token, "error", text, logprobs)
+        if complete:
+            return self._end(request, token, "stop", text, logprobs)
         if len(request.tokens) >= request.max_total:
             return self._end(request, token, "length", text, logprobs)
-        request.sampler.observe_output(token)
         variant = self.variant(len(request.tokens))
         if variant != request.variant:
             self.scheduler.restart(request, variant)
@@ -322,30 +400,3 @@ class Engine:
             raise RequestError(
                 f"the prompt has token id {bad}, the vocabulary has {vocab:,} tokens"
             )
-
-    def _check_bias(self, params: SamplingParams) -> None:
-        vocab = self.runner.vocab
-        for token in params.logit_bias or ():
-            if token >= vocab:
-                raise RequestError(
-                    f"logit_bias has token id {token}, the vocabulary has {vocab:,} tokens"
-                )
-
-    def _sampler(self, prompt: Sequence[int], params: SamplingParams) -> Sampler:
-        sampler = Sampler(
-            self.runner.vocab,
-            temperature=params.temperature,
-            top_k=params.top_k,
-            top_p=params.top_p,
-            min_p=params.min_p,
-            typical_p=params.typical_p,
-            repetition_penalty=params.repetition_penalty,
-            frequency_penalty=params.frequency_penalty,
-            presence_penalty=params.presence_penalty,
-            penalty_window=params.penalty_window,
-            logit_bias=list((params.logit_bias or {}).items()),
-            seed=params.seed or 0,
-            logprobs=-1 if params.logprobs is None else params.logprobs,
-        )
-        sampler.observe(np.asarray(prompt, np.int32), False)
-        return sampler

@@ -20,7 +20,9 @@ class EngineOptions:
         context: positions of a sequence; None is the model's own, but at most 4,096.
         threads: None is the physical cores that this process may use.
         kv: type of the KV cache: "f16", "q8" (8 bits: half the memory, nearly exact) or "f32".
-        sequences: how many may run at once, each with a whole context.
+        kv_tokens: positions of the KV cache that all sequences share, at least ``context``; None is
+            a whole context for each.
+        sequences: how many may run at once.
         step_tokens: new tokens computed in one step; smaller ones answer sooner while a long prompt
             is read, larger ones read it faster.
         output_rows: rows of logits in one step at most; None is as many as scoring asks for.
@@ -32,6 +34,7 @@ class EngineOptions:
     context: int | None = None
     threads: int | None = None
     kv: KvType = "f16"
+    kv_tokens: int | None = None
     sequences: int = 1
     step_tokens: int = 512
     output_rows: int | None = None
@@ -41,6 +44,7 @@ class EngineOptions:
     def __post_init__(self) -> None:
         _check("context", self.context, 1, 1 << 30, optional=True)
         _check("threads", self.threads, 1, 1024, optional=True)
+        _check("kv_tokens", self.kv_tokens, 1, 1 << 40, optional=True)
         _check("sequences", self.sequences, 1, _MOST_SEQUENCES)
         _check("step_tokens", self.step_tokens, 1, 1 << 16)
         _check("output_rows", self.output_rows, 1, 1 << 16, optional=True)

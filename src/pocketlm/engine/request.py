@@ -11,6 +11,7 @@ from typing import Literal, Protocol
 from pocketlm._native import Sampler
 from pocketlm.engine.blocks import Key, root
 from pocketlm.engine.cache import BlockTable
+from pocketlm.engine.constraint import Constraint
 from pocketlm.engine.sampling import SamplingParams
 
 FinishReason = Literal["stop", "length", "cancelled", "error"]
@@ -62,6 +63,7 @@ class Request:
         "accepted",
         "cached",
         "computed",
+        "constraint",
         "decoder",
         "drafted",
         "dropped",
@@ -72,6 +74,8 @@ class Request:
         "max_total",
         "params",
         "preemptions",
+        "prompt_logprobs",
+        "prompt_scores",
         "prompt_tokens",
         "published",
         "sampler",
@@ -96,6 +100,8 @@ class Request:
         variant: int = 0,
         decoder: Decoder | None = None,
         dropped: int = 0,
+        constraint: Constraint | None = None,
+        prompt_logprobs: int | None = None,
     ) -> None:
         self.id = id
         self.tokens = list(prompt)
@@ -106,6 +112,11 @@ class Request:
         self.sampler = sampler
         self.decoder = decoder
         self.dropped = dropped  # oldest prompt tokens left out by on_overflow="truncate"
+        self.constraint = constraint
+        self.prompt_logprobs = (
+            prompt_logprobs  # best tokens for each of the prompt; None: no scores
+        )
+        self.prompt_scores: list[TokenLogprobs] = []  # of the tokens after the first
         self.status = Status.WAITING
         self.finish_reason: FinishReason | None = None
         self.error: Exception | None = None
@@ -130,6 +141,21 @@ class Request:
     def missing(self) -> int:
         """Tokens still to be computed before the next one can be drawn."""
         return len(self.tokens) - self.computed
+
+    @property
+    def reusable(self) -> int:
+        """How many of its first tokens need no logits of their own."""
+        if self.prompt_logprobs is None:
+            return len(self.tokens)
+        scored = len(self.prompt_scores) + 1  # what the next row scores
+        return len(self.tokens) if scored >= self.prompt_tokens else scored
+
+    def unscored(self, count: int) -> range:
+        """Positions among the next ``count`` to be computed whose logits score a prompt's token."""
+        if self.prompt_logprobs is None:
+            return range(0)
+        first = max(self.computed, len(self.prompt_scores))
+        return range(first, min(self.computed + count, self.prompt_tokens - 1))
 
     @property
     def output(self) -> list[int]:

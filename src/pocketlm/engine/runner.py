@@ -17,6 +17,16 @@ from pocketlm import _native
 
 Ints = NDArray[np.int32]
 Floats = NDArray[np.float32]
+Masks = NDArray[np.uint32]
+
+Asked = tuple[_native.Sampler, int, int, Sequence[int], Masks | None]
+"""Sampler, output position, first row, guesses, masks; see ``_native.draw_rows``."""
+
+Drawn = tuple[int, float, tuple[tuple[int, float], ...]]
+"""A token, its log-probability, the best tokens with theirs."""
+
+Draws = tuple[list[Drawn], str | None, bool]
+"""What one sequence drew, why there is no more of it, and whether that is the caller's fault."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +80,16 @@ class Runner(Protocol):
     def vocab(self) -> int: ...
 
     def step(self, batch: StepBatch, *, hidden: bool = False) -> Floats:
-        """Logits (R, vocab), or with ``hidden`` the final normed hidden states (R, width)."""
+        """Logits (R, vocab), or with ``hidden`` the final normed hidden states (R, width).
+
+        They may be overwritten by the next step.
+        """
+
+    def draw(self, logits: Floats, asked: Sequence[Asked]) -> list[Draws]:
+        """What several sequences draw from logits; see ``_native.draw_rows``."""
+
+    def score(self, logits: Floats, targets: Ints, best: int) -> list[Drawn]:
+        """Each row's target and the best tokens of it; see ``_native.score_rows``."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +108,7 @@ class NativeRunner:
 
     def __init__(self, executor: _native.Executor, limits: RunnerLimits, *, vocab: int) -> None:
         self._executor = executor
+        self._threads = executor
         self.limits = limits
         self.page_positions = _native.PAGE_POSITIONS
         self.windows = executor.windows
@@ -110,4 +130,11 @@ class NativeRunner:
             batch.variants,
             batch.rows,
             hidden,
+            True,
         )
+
+    def draw(self, logits: Floats, asked: Sequence[Asked]) -> list[Draws]:
+        return _native.draw_rows(logits, asked, self._threads)
+
+    def score(self, logits: Floats, targets: Ints, best: int) -> list[Drawn]:
+        return _native.score_rows(logits, targets, best, self._threads)

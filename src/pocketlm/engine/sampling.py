@@ -19,6 +19,7 @@ A value is what the caller gives, else the model's own generation default, else 
 | stop               | none | strings that end the answer; they are not part of it                 |
 | stop_ids           | none | ids that end it, beside the model's own end-of-turn tokens           |
 | ignore_eos         | no   | go on after the model's end-of-turn tokens                           |
+| min_tokens         | 0    | tokens before which no stop string and no id ends the answer         |
 | logprobs           | none | log-probabilities of the chosen and of this many best tokens         |
 
 The filters' order is that of the table's rows from logit bias and penalties over top-k, typical,
@@ -52,6 +53,7 @@ class SamplingOptions(TypedDict, total=False):
     logit_bias: Mapping[int, float]
     seed: int | None
     max_tokens: int | None
+    min_tokens: int
     stop: str | Sequence[str]
     stop_ids: Iterable[int]
     ignore_eos: bool
@@ -88,6 +90,7 @@ _RANGES = {
     "penalty_window": _Range(0, _INT32_MAX, int),
     "seed": _Range(0, 2**64 - 1, int),
     "max_tokens": _Range(1, _INT32_MAX, int),
+    "min_tokens": _Range(0, _INT32_MAX, int),
     "logprobs": _Range(0, 100, int),
 }
 _OPTIONAL = {"seed", "max_tokens", "logprobs"}
@@ -109,6 +112,7 @@ class SamplingParams:
     logit_bias: Mapping[int, float] | None = None
     seed: int | None = None
     max_tokens: int | None = None
+    min_tokens: int = 0
     stop: tuple[str, ...] = ()
     stop_ids: frozenset[int] = frozenset()
     ignore_eos: bool = False
@@ -119,6 +123,8 @@ class SamplingParams:
             _check_number(name, getattr(self, name), allowed)
         if not isinstance(self.ignore_eos, bool):
             raise RequestError(f"ignore_eos is {self.ignore_eos!r}, expected true or false")
+        if self.max_tokens is not None and self.min_tokens > self.max_tokens:
+            raise RequestError(f"min_tokens is {self.min_tokens}, max_tokens {self.max_tokens}")
         put = object.__setattr__
         put(self, "stop", _stop_strings(self.stop))
         put(self, "stop_ids", _token_ids(self.stop_ids))

@@ -8,8 +8,8 @@ block, the youngest running one is preempted: its blocks are released, and it wa
 to be computed again (usually from the prefix cache, since released blocks keep their content).
 
 No request starves: the oldest one is never preempted, and among running requests those that need
-one token (decode) come before those that catch up (prefill), so a long prompt delays nobody's next
-token by more than one step's budget.
+one token (decode) come before those that catch up (prefill), of whose tokens a step takes only so
+many that the others get theirs soon (``pace``).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from time import perf_counter
 
 from pocketlm.engine.cache import KVCache
+from pocketlm.engine.pace import Pace
 from pocketlm.engine.request import Request, Status
 
 
@@ -30,51 +31,120 @@ class Share:
     count: int
 
 
+@dataclass(slots=True)
+class Counts:
+    """Since the engine was built: prompt tokens looked for in the prefix cache and found there, and
+    how often a request was preempted."""
+
+    queried: int = 0
+    found: int = 0
+    preemptions: int = 0
+
+
+class _Budget:
+    """What a step has left: tokens, of them for prompts, and rows of logits."""
+
+    __slots__ = ("prompts", "rows", "tokens")
+
+    def __init__(self, tokens: int, prompts: int, rows: int) -> None:
+        self.tokens = tokens
+        self.prompts = prompts
+        self.rows = rows
+
+    def share(self, request: Request) -> int:
+        """How many of the tokens that a request misses it can have."""
+        count = min(request.missing, self.tokens)
+        if request.missing > 1:
+            count = min(count, self.prompts)
+        over = _rows(request, count) - self.rows
+        return max(0, count - over) if over > 0 else count
+
+    def take(self, request: Request, count: int) -> None:
+        self.tokens -= count
+        self.rows -= _rows(request, count)
+        if request.missing > 1:
+            self.prompts -= count
+
+    def give_back(self, request: Request, count: int) -> None:
+        self.tokens += count
+        self.rows += _rows(request, count)
+        if request.missing > 1:
+            self.prompts += count
+
+
+def _rows(request: Request, count: int) -> int:
+    """Rows of logits that the next ``count`` tokens of a request bring."""
+    return len(request.unscored(count)) + (count == request.missing)
+
+
 class Scheduler:
     """The queues and the token budget. Not thread-safe.
 
     Args:
         cache: the KV blocks.
         step_tokens: new tokens in a step, over all requests.
-        max_running: requests in a step.
+        max_running: requests in a step, at most ``max_rows``.
+        max_rows: rows of logits in a step; None is no limit.
         prefix_cache: whether computed blocks are shared between requests.
+        pace: how many tokens of prompts are read beside requests that decode; None is no limit.
+        counts: what is counted into.
     """
 
     def __init__(
-        self, cache: KVCache, *, step_tokens: int, max_running: int, prefix_cache: bool = True
+        self,
+        cache: KVCache,
+        *,
+        step_tokens: int,
+        max_running: int,
+        max_rows: int | None = None,
+        prefix_cache: bool = True,
+        pace: Pace | None = None,
+        counts: Counts | None = None,
     ) -> None:
         self.cache = cache
         self.step_tokens = step_tokens
         self.max_running = max_running
+        self.max_rows = step_tokens if max_rows is None else max_rows
         self.prefix_cache = prefix_cache
+        self.pace = pace
+        self.counts = Counts() if counts is None else counts
         self.waiting: deque[Request] = deque()
         self.running: list[Request] = []  # in order of arrival
+        # The request that was not admitted last, and the blocks that were free then.
+        self._refused: tuple[Request, int] | None = None
 
     def add(self, request: Request) -> None:
         self.waiting.append(request)
 
+    def prompt_room(self, decoding: int) -> int:
+        """Tokens of prompts for a step in which so many requests decode."""
+        if self.pace is None or decoding == 0:
+            return self.step_tokens
+        return min(self.step_tokens, self.pace.room(decoding))
+
     def schedule(self) -> list[Share]:
         """The shares of the next step; empty only when nothing waits or runs."""
         shares: dict[Request, int] = {}
-        budget = self.step_tokens
         preempted = False
         decode = [r for r in self.running if r.missing == 1]
+        budget = _Budget(self.step_tokens, self.prompt_room(len(decode)), self.max_rows)
         for request in decode + [r for r in self.running if r.missing > 1]:
-            if budget == 0:
-                break
             if request.status is not Status.RUNNING:  # preempted for an older one in this step
                 continue
-            count = min(request.missing, budget)
+            count = budget.share(request)
+            if count == 0:
+                continue
             while not self.cache.reserve(request.table, request.computed + count):
                 victim = self.running[-1]
-                budget += shares.pop(victim, 0)
+                if victim in shares:
+                    budget.give_back(victim, shares.pop(victim))
                 self._preempt(victim)
                 preempted = True
                 if victim is request:
                     break
             else:
                 shares[request] = count
-                budget -= count
+                budget.take(request, count)
         if not preempted:
             self._admit(shares, budget)
         return [Share(request, count) for request, count in shares.items()]
@@ -123,13 +193,14 @@ class Scheduler:
         self.cache.release(request.table)
         request.forget()
         request.preemptions += 1
+        self.counts.preemptions += 1
         request.status = Status.WAITING
         self.waiting.appendleft(request)
 
-    def _admit(self, shares: dict[Request, int], budget: int) -> None:
-        while self.waiting and budget > 0 and len(self.running) < self.max_running:
+    def _admit(self, shares: dict[Request, int], budget: _Budget) -> None:
+        while self.waiting and budget.tokens > 0 and len(self.running) < self.max_running:
             request = self.waiting[0]
-            if not self._fits_whole(request, budget):
+            if budget.share(request) == 0 or not self._fits_whole(request, budget):
                 break
             self.waiting.popleft()
             request.status = Status.RUNNING
@@ -137,22 +208,42 @@ class Scheduler:
             if request.timing.admitted is None:
                 request.timing.admitted = perf_counter()
                 request.cached = request.computed
-            count = min(request.missing, budget)
+                self.counts.queried += len(request.tokens) if self.prefix_cache else 0
+                self.counts.found += request.cached
+            count = budget.share(request)
+            if count == 0:  # what is cached would have needed no rows of logits, the rest does
+                continue
             reserved = self.cache.reserve(request.table, request.computed + count)
             assert reserved, "a request whose tokens all fit did not fit"
             shares[request] = count
-            budget -= count
+            budget.take(request, count)
 
-    def _fits_whole(self, request: Request, budget: int) -> bool:
+    def _fits_whole(self, request: Request, budget: _Budget) -> bool:
         """Whether all its tokens fit now; if so, what is cached of them is held."""
+        free = sum(pool.free for pool in self.cache.pools)
+        refused, before = self._refused or (None, 0)
+        if self.running and refused is request and free <= before:
+            return False  # looking again would find the same
         match = None
         if self.prefix_cache:
-            match = self.cache.match(request.tokens, request.variant)
-        if not self.cache.fits(len(request.tokens), budget, match):
+            match = self.cache.match(request.tokens[: request.reusable], request.variant)
+        new = min(budget.tokens, budget.prompts)
+        if not self.cache.fits(len(request.tokens), new, match, promised=self._promised()):
+            self._refused = request, free
             return False
+        self._refused = None
         if match is not None:
             self.cache.hold(request.table, match)
             request.computed = match.pages * self.cache.block_size
             request.published = match.pages
             request.key = match.key
         return True
+
+    def _promised(self) -> int:
+        """Blocks that running requests will want soon: for the tokens that they have, and for the
+        next ones. Without them a request would be admitted only to be preempted."""
+        size, promised = self.cache.block_size, 0
+        for request in self.running:
+            end = min(len(request.tokens) + size, request.max_total)
+            promised += max(0, -(-end // size) - request.table.count)
+        return promised

@@ -1,12 +1,13 @@
 """Whole texts through the model at once: log-probabilities for evaluation, vectors for search.
 
 Both borrow blocks of the engine's cache and give them back, and share nothing with what the engine
-runs besides: call them between steps, never during one.
+runs besides: they are called between its steps, never during one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,13 +36,38 @@ def score(engine: Engine, tokens: Sequence[int]) -> NDArray[np.float64]:
 
 
 def embed(engine: Engine, tokens: Sequence[int]) -> Floats:
-    """The mean of the final (normed) hidden states of all tokens, scaled to length 1. (width,)"""
-    total: NDArray[np.float64] | None = None
-    for _, hidden in forward(engine, tokens, hidden=True):
-        part = hidden.sum(axis=0, dtype=np.float64)
-        total = part if total is None else total + part
-    if total is None:
-        raise RequestError("an empty text has no embedding")
+    """The mean of the final (normed) hidden states of all tokens, scaled to length 1. (width,)
+
+    Raises RequestError for an empty text, CapacityError for one that does not fit.
+    """
+    steps = embed_steps(engine, tokens)
+    while True:
+        try:
+            advanced = next(steps)
+        except StopIteration as done:
+            return cast("Floats", done.value)
+        if not advanced:
+            steps.close()
+            raise _no_room(engine, tokens)
+
+
+def embed_steps(engine: Engine, tokens: Sequence[int]) -> Generator[bool, None, Floats]:
+    """``embed`` one step at a time, so that ``Engine.step`` can be called between two of them.
+
+    Yields True after a step, False where no KV blocks were free: the engine has to go on first, so
+    only one text at a time can be under way. A step is as short as one that reads prompts beside
+    the requests that run. Closing it gives its blocks back; after ``Engine.reset`` it cannot go on.
+    """
+    total = np.zeros(0)
+    for _, hidden in _chunks(engine, tokens, hidden=True):
+        if hidden is None:
+            yield False
+            continue
+        if not len(total):
+            total = np.zeros(hidden.shape[1])
+        for row in hidden:  # one by one, so that it does not matter where the text is cut
+            total += row
+        yield True
     return (total / max(float(np.linalg.norm(total)), 1e-12)).astype(np.float32)
 
 
@@ -52,6 +78,24 @@ def forward(
 
     Raises CapacityError where the tokens do not fit the context or the free blocks.
     """
+    for start, outputs in _chunks(engine, tokens, hidden=hidden):
+        if outputs is None:
+            raise _no_room(engine, tokens)
+        yield start, outputs
+
+
+def _no_room(engine: Engine, tokens: Sequence[int]) -> CapacityError:
+    free = " and ".join(str(pool.free) for pool in engine.cache.pools)
+    return CapacityError(f"{len(tokens):,} tokens do not fit the {free} free KV blocks")
+
+
+def _chunks(
+    engine: Engine, tokens: Sequence[int], *, hidden: bool
+) -> Iterator[tuple[int, Floats | None]]:
+    """``forward``; None where there are no free blocks for the next stretch now.
+
+    Stretches are as long as the runner allows, shorter where requests wait for their next token.
+    """
     runner, cache = engine.runner, engine.cache
     if len(tokens) > engine.config.context:
         raise ContextError(
@@ -59,16 +103,16 @@ def forward(
         )
     engine.check_ids(tokens)
     variant = np.array([engine.variant(len(tokens))], np.int32)
-    chunk = min(runner.max_rows, runner.max_tokens)
-    if not cache.fits(len(tokens), chunk):
-        free = " and ".join(str(pool.free) for pool in cache.pools)
-        raise CapacityError(f"{len(tokens):,} tokens do not fit the {free} free KV blocks")
+    most = min(runner.max_rows, runner.max_tokens)
     table = cache.table(len(tokens))
+    start = 0
     try:
-        for start in range(0, len(tokens), chunk):
-            part = np.asarray(tokens[start : start + chunk], np.int32)
-            reserved = cache.reserve(table, start + len(part))
-            assert reserved, "a text that fits did not fit"
+        while start < len(tokens):
+            room = engine.scheduler.prompt_room(len(engine.scheduler.running))
+            part = np.asarray(tokens[start : start + min(most, room)], np.int32)
+            if not cache.reserve(table, start + len(part)):
+                yield start, None
+                continue
             batch = StepBatch(
                 tokens=part,
                 lengths=np.array([len(part)], np.int32),
@@ -78,6 +122,7 @@ def forward(
                 rows=np.arange(len(part), dtype=np.int32),
             )
             yield start, runner.step(batch, hidden=hidden)
-            cache.slide(table, start + len(part))
+            start += len(part)
+            cache.slide(table, start)
     finally:
         cache.release(table)

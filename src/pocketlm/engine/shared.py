@@ -53,11 +53,17 @@ class SharedEngine:
         decoder: Decoder | None = None,
         on_overflow: Overflow = "error",
         keep: int = 0,
+        context: int | None = None,
     ) -> Request:
         """``Engine.add``. The caller reads ``outputs`` and calls ``release`` in the end."""
         with self.exclusive() as engine:
             request = engine.add(
-                prompt, params, decoder=decoder, on_overflow=on_overflow, keep=keep
+                prompt,
+                params,
+                decoder=decoder,
+                on_overflow=on_overflow,
+                keep=keep,
+                context=context,
             )
             self._inboxes[request.id] = deque()
             return request

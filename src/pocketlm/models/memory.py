@@ -33,6 +33,8 @@ class Capacity:
     Attributes:
         tokens, sequences, rows: new tokens, sequences and rows of logits in a step.
         context: positions that each sequence may have.
+        pool: positions that all sequences may have together, at least ``context``; None is as many
+            as they can have.
         kv: type of the KV cache, "f16", "q8" or "f32".
         threads: that compute; each has a scratch buffer.
     """
@@ -41,6 +43,7 @@ class Capacity:
     sequences: int
     rows: int
     context: int
+    pool: int | None = None
     kv: str = "f16"
     threads: int = 1
 
@@ -90,12 +93,14 @@ def core_memory(
 def kv_pages(windows: Sequence[int], capacity: Capacity) -> list[int]:
     """Pages of the KV cache for groups of layers with these windows (0: all positions are seen).
 
-    As many as all sequences can hold at once, each with a whole context: with n new tokens one
-    holds at most (window + n - 3) // page + 2 (see ``pages_held``), and a step has ``tokens`` new
-    ones over all sequences.
+    As many as all sequences can hold at once, each with a whole context or all within the pool:
+    with n new tokens one holds at most (window + n - 3) // page + 2 (see ``pages_held``), and a
+    step has ``tokens`` new ones over all sequences.
     """
     page, sequences = _native.PAGE_POSITIONS, capacity.sequences
     whole = sequences * pages_held(0, capacity.context, capacity.tokens, page)
+    if capacity.pool is not None:
+        whole = min(whole, -(-capacity.pool // page))
     return [
         min(whole, (sequences * (window - 3) + capacity.tokens) // page + 2 * sequences)
         if window
