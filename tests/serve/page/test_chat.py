@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -255,6 +256,34 @@ def test_shift_enter_begins_a_line_and_an_empty_message_is_none(page: Any, site:
     page.press("#prompt", "Enter")
     done(page)
     assert site.bodies[0]["messages"][0]["content"] == "a\nb"
+
+
+def test_files_of_text_become_blocks_of_code(page: Any, site: Site) -> None:
+    page.fill("#prompt", "Explain:")
+    field = page.get_by_label("Attach a file of text")
+    code = {"name": "a.py", "mimeType": "text/x-python", "buffer": b"x = 1\n# ```\n"}
+    field.set_input_files(code)
+    expect(page.locator("#prompt")).to_have_value("Explain:\n\na.py:\n````\nx = 1\n# ```\n````\n")
+    field.set_input_files({"name": "a.png", "mimeType": "image/png", "buffer": b"\x89PNG\xff"})
+    expect(page.get_by_role("alert")).to_contain_text("a.png: it is not text")
+    page.locator("#chat").evaluate("""(chat) => {
+      const dataTransfer = new DataTransfer();
+      dataTransfer.items.add(new File(["dropped"], "b.txt"));
+      chat.dispatchEvent(new DragEvent("drop", { dataTransfer, bubbles: true, cancelable: true }));
+    }""")
+    expect(page.locator("#prompt")).to_have_value(re.compile("\nb.txt:\n```\ndropped\n```\n$"))
+
+
+def test_a_reader_who_has_gone_up_is_left_there(page: Any, site: Site) -> None:
+    site.says("line\n\n" * 60)
+    ask(page, "Long")
+    scroll, to_end = page.locator("#scroll"), page.get_by_role("button", name="To the end")
+    assert not to_end.is_visible()
+    scroll.evaluate("one => one.scrollTop = 0")
+    expect(to_end).to_be_visible()
+    to_end.click()
+    expect(to_end).not_to_be_visible()
+    assert scroll.evaluate("one => one.scrollHeight - one.scrollTop - one.clientHeight") < 40
 
 
 def test_a_question_with_markup_stays_text(page: Any) -> None:

@@ -17,6 +17,7 @@ RENDER = """async ([text, step]) => {
   for (let end = step; end < text.length + step; end += step) render(box, text.slice(0, end));
   for (const head of box.querySelectorAll(".code-head")) head.remove();
   for (const item of box.querySelectorAll("[tabindex]")) item.removeAttribute("tabindex");
+  for (const code of box.querySelectorAll("pre code")) code.textContent = code.textContent;
   return box.innerHTML;
 }"""
 LINK = 'target="_blank" rel="noopener noreferrer nofollow"'
@@ -90,11 +91,69 @@ def test_markdown_becomes_elements(blank: Any, text: str, step: int) -> None:
 
 @pytest.mark.parametrize(
     "unit",
-    ["*", "**a ", "_a", "`", "[", "[a](", "> ", "- ", "  - a\n", "|", "|-", "~~~\n", "\n", "#"],
+    [
+        "*",
+        "**a ",
+        "_a",
+        "`",
+        "[",
+        "[a](",
+        "> ",
+        "- ",
+        "  - a\n",
+        "|",
+        "|-",
+        "~~~\n",
+        "\n",
+        "#",
+        "```c\n",
+        '"\\',
+        "/*",
+    ],
 )
 def test_text_that_is_made_to_be_slow_or_deep_ends(blank: Any, unit: str) -> None:
-    text = unit * (20_000 // len(unit))
+    text = "```c\n" * (unit in ('"\\', "/*")) + unit * (20_000 // len(unit))
     assert len(blank.evaluate(RENDER, [text, len(text)])) >= 0
+
+
+COLOURED = {
+    ("py", "x = 'a#b'  # c\nif x: y = 0x1f"): [
+        ["string", "'a#b'"],
+        ["comment", "# c"],
+        ["keyword", "if"],
+        ["number", "0x1f"],
+    ],
+    ("c++", "int n = 1.5e3; // <b>\n/* two\nlines */"): [
+        ["keyword", "int"],
+        ["number", "1.5e3"],
+        ["comment", "// <b>"],
+        ["comment", "/* two\nlines */"],
+    ],
+    ("sql", "SELECT a FROM t -- all"): [
+        ["keyword", "SELECT"],
+        ["keyword", "FROM"],
+        ["comment", "-- all"],
+    ],
+    ("py", 'd = """open'): [["string", '"""open']],
+    ("", "if x"): [],
+    ("text", "if x"): [],
+}
+
+
+@pytest.mark.parametrize(("language", "code"), COLOURED)
+def test_code_has_some_colour_and_stays_the_same_text(blank: Any, language: str, code: str) -> None:
+    spans, text = blank.evaluate(
+        """async ([code, language]) => {
+          const { highlighted } = await import("/page/static/highlight.js");
+          const box = document.createElement("code");
+          box.append(...highlighted(code, language));
+          const spans = [...box.children].map((one) => [one.className, one.textContent]);
+          return [spans, box.textContent];
+        }""",
+        [code, language],
+    )
+    assert text == code
+    assert spans == COLOURED[language, code]
 
 
 def test_blocks_that_do_not_change_stay_the_same_elements(blank: Any) -> None:

@@ -334,7 +334,8 @@ def test_text_has_enough_contrast(page: Any, scheme: str) -> None:
         .map((one) => one + 0.05).reduce((high, low) => high / low);
       const pairs = [["--on-accent", "--accent"]];
       for (const ground of ["--paper", "--side", "--soft"])
-        for (const text of ["--ink", "--muted", "--accent", "--bad"]) pairs.push([text, ground]);
+        for (const text of ["--ink", "--muted", "--accent", "--bad", "--second", "--third"])
+          pairs.push([text, ground]);
       return pairs.map(([a, b]) => [a + " on " + b, ratio(a, b)]);
     }""")
     assert [pair for pair in ratios if pair[1] < 4.5] == []

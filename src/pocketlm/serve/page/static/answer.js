@@ -22,10 +22,11 @@ export function request(chat) {
 
 /**
  * Streams an answer into `message`: its content, its reasoning and, in the end, a note of what it
- * took. `changed` is called for every piece. Errors end up in the message, as the API words them.
+ * took. `changed` is called for every piece, `contextOf` tells how many tokens a model has room for.
+ * Errors end up in the message, as the API words them.
  */
-export async function stream(chat, message, signal, changed) {
-  const clock = { start: performance.now(), first: null, last: null, pieces: 0 };
+export async function stream(chat, message, signal, changed, contextOf) {
+  const clock = { start: performance.now(), first: null, last: null };
   let usage = null;
   let ended = null;
   try {
@@ -40,7 +41,6 @@ export async function stream(chat, message, signal, changed) {
       if (!content && !reasoning) continue;
       clock.last = performance.now();
       clock.first ??= clock.last;
-      clock.pieces++;
       message.content += content ?? "";
       message.reasoning += reasoning ?? "";
       changed();
@@ -50,16 +50,17 @@ export async function stream(chat, message, signal, changed) {
     if (error.name === "AbortError") ended = "stopped";
     else message.error = error.message || String(error);
   }
-  message.note = note(clock, usage, ended);
+  message.note = note(clock, usage, ended, contextOf(message.model));
 }
 
 /** Tokens, speed and time to the first token, in one line. */
-function note(clock, usage, ended) {
+function note(clock, usage, ended, context) {
   const parts = [];
   const seconds = (milliseconds) => (milliseconds / 1000).toFixed(milliseconds < 10000 ? 2 : 1);
   if (usage) {
     const cached = usage.prompt_tokens_details?.cached_tokens;
-    parts.push(`${usage.prompt_tokens} + ${usage.completion_tokens} tokens`);
+    const room = context === null ? "" : ` of ${context.toLocaleString("en")}`;
+    parts.push(`${usage.prompt_tokens} + ${usage.completion_tokens}${room} tokens`);
     const took = (clock.last - clock.first) / 1000;
     if (clock.first !== null && usage.completion_tokens > 1 && took > 0)
       parts.push(`${((usage.completion_tokens - 1) / took).toFixed(1)} tokens/s`);

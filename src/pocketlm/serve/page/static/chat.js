@@ -1,10 +1,11 @@
 // The view of one conversation: messages, the field to write in, one answer under way at a time.
 
 import { stream } from "./answer.js";
+import * as attach from "./attach.js";
 import * as conversations from "./conversations.js";
 import { byId, copyButton, h, icon, iconButton, notice } from "./dom.js";
 import { render } from "./markdown.js";
-import { isLoaded, models, onModels, refresh } from "./models.js";
+import { contextOf, isLoaded, models, onModels, refresh } from "./models.js";
 
 let chat = conversations.blank();
 let underWay = null;  // {stop: AbortController, chat, message}
@@ -26,6 +27,9 @@ export function setUp(onChange) {
     } else if (event.key === "ArrowUp" && !event.target.value) editLast(event);
   });
   byId("prompt").addEventListener("input", grow);
+  byId("scroll").addEventListener("scroll", () => { byId("to-end").hidden = isAtEnd(); });
+  byId("to-end").addEventListener("click", toEnd);
+  attach.setUp();
   byId("clear").addEventListener("click", clear);
   byId("model").addEventListener("change", (event) => { chat.model = event.target.value; keep(); });
   addEventListener("pagehide", () => { if (underWay) conversations.write(underWay.chat); });
@@ -42,7 +46,7 @@ export function open(other) {
   chat = other;
   showModels();
   draw();
-  byId("scroll").scrollTop = byId("scroll").scrollHeight;
+  toEnd();
 }
 
 /** Keeps the conversation as it is now, once something has been said in it. */
@@ -83,7 +87,7 @@ async function answer() {
   underWay = task;
   keep();
   draw();
-  byId("scroll").scrollTop = byId("scroll").scrollHeight;
+  toEnd();
   showButton();
   byId("status").textContent = "Answering";
   const wasLoaded = isLoaded(mine.model);
@@ -91,7 +95,7 @@ async function answer() {
   const show = () => {
     frame ||= requestAnimationFrame(() => { frame = 0; if (chat === mine) follow(() => fill(message)); });
   };
-  await stream(mine, message, task.stop.signal, show);
+  await stream(mine, message, task.stop.signal, show, contextOf);
   cancelAnimationFrame(frame);
   underWay = null;
   if (conversations.read(mine.id)) conversations.write(mine);  // it may have been deleted meanwhile
@@ -104,12 +108,22 @@ async function answer() {
   if (!wasLoaded) refresh();
 }
 
+function isAtEnd() {
+  const { scrollHeight, scrollTop, clientHeight } = byId("scroll");
+  return scrollHeight - scrollTop - clientHeight < 40;
+}
+
+function toEnd() {
+  byId("scroll").scrollTop = byId("scroll").scrollHeight;
+  byId("to-end").hidden = true;
+}
+
 /** Does `work`, and stays at the end of the conversation if that is where the reader is. */
 function follow(work) {
-  const scroll = byId("scroll");
-  const atEnd = scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight < 40;
+  const atEnd = isAtEnd();
   work();
-  if (atEnd) scroll.scrollTop = scroll.scrollHeight;
+  if (atEnd) toEnd();
+  else byId("to-end").hidden = isAtEnd();
 }
 
 function showButton() {

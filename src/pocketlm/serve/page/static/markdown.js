@@ -6,6 +6,7 @@
 // changed keep their elements, and with them the reader's selection.
 
 import { copyButton, h } from "./dom.js";
+import { highlighted } from "./highlight.js";
 
 const DEEPEST = 6;
 const LONGEST_LINK = 2000;
@@ -26,7 +27,8 @@ export function render(container, text) {
   let same = 0;
   while (same < before.length && same < after.length && isSame(before[same], after[same])) same++;
   if (same === before.length - 1 && same < after.length && isGrowingCode(before[same], after[same])) {
-    container.lastChild.querySelector("code").textContent = after[same].source;
+    const { source, language } = after[same];
+    container.lastChild.querySelector("code").replaceChildren(...highlighted(source, language));
     same++;
   }
   while (container.childNodes.length > same) container.lastChild.remove();
@@ -143,7 +145,7 @@ function heading(line) {
 }
 
 function code(block) {
-  const text = h("code", {}, block.source);
+  const text = h("code", {}, highlighted(block.source, block.language));
   return h("div.code", {},
     h("div.code-head", {}, h("span", {}, block.language || "text"),
       copyButton(() => text.textContent, "Copy code")),

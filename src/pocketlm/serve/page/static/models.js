@@ -12,6 +12,9 @@ const busy = new Map();  // name -> what is being done with it
 export const onModels = (listener) => listeners.add(listener);
 export const isLoaded = (name) => Boolean(models?.find((one) => one.name === name)?.loaded);
 
+/** Positions that a loaded model runs with, null where that is not known. */
+export const contextOf = (name) => models?.find((one) => one.name === name)?.loaded?.context ?? null;
+
 /** Asks the server again. */
 export async function refresh() {
   try {
