@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -37,21 +39,52 @@ def site(shared_site: Site) -> Site:
     return shared_site
 
 
-@pytest.fixture
-def page(browser: Any, site: Site) -> Iterator[Any]:
-    """The page, opened in a browser that has never seen it; it must not complain of anything."""
+@dataclass
+class Tab:
+    """A page of a browser and what it has complained of."""
+
+    page: Any
+    complaints: list[str] = field(default_factory=list)
+
+
+@contextmanager
+def opened_tab(browser: Any) -> Iterator[Tab]:
+    """A tab of a browser that has never seen the page."""
     context = browser.new_context(viewport={"width": 1100, "height": 700})
     context.grant_permissions(["clipboard-read", "clipboard-write"])
     context.set_default_timeout(10_000)
-    page = context.new_page()
-    complaints: list[str] = []
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("console", lambda message: _note(complaints, message))
+    tab = Tab(context.new_page())
+    tab.page.on("pageerror", lambda error: tab.complaints.append(str(error)))
+    tab.page.on("console", lambda message: _note(tab.complaints, message))
+    yield tab
+    context.close()
+
+
+@pytest.fixture(scope="module")
+def tab(browser: Any) -> Iterator[Tab]:
+    """Shared, since a new one for each test takes longer than the tests."""
+    with opened_tab(browser) as tab:
+        yield tab
+
+
+@pytest.fixture
+def page(tab: Tab, site: Site) -> Iterator[Any]:
+    """The page as one sees it for the first time; it must not complain of anything."""
+    page = tab.page
+    page.unroute_all()
+    page.emulate_media(color_scheme="light", reduced_motion="no-preference")
+    page.goto(f"{site.url}/page/static/icon.svg")  # of the same origin, and runs nothing
+    page.evaluate("localStorage.clear(); sessionStorage.clear()")
+    tab.complaints.clear()
+    yield show(page, site)
+    assert tab.complaints == []
+
+
+def show(page: Any, site: Site) -> Any:
+    """Opens the page and waits until it knows the models."""
     page.goto(site.url)
     page.wait_for_selector("#model option[value='tiny:latest']", state="attached")
-    yield page
-    context.close()
-    assert complaints == []
+    return page
 
 
 def _note(complaints: list[str], message: Any) -> None:

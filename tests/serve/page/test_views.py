@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from serve.page.conftest import opened_tab, show
 from serve.page.site import KEY, Site
 from serve.page.test_chat import ask, done, wait_until
 
@@ -119,13 +120,14 @@ def test_a_pull_that_fails_says_why(page: Any, site: Site) -> None:
 
 
 @pytest.fixture
-def timed(page: Any) -> Any:
+def timed(browser: Any, site: Site) -> Iterator[Any]:
     """The page with a clock that stands still until the test moves it."""
-    page.clock.install(time=0)
-    page.clock.pause_at(1000)
-    page.reload()
-    page.wait_for_selector("#pulse .on")
-    return page
+    with opened_tab(browser) as tab:
+        tab.page.clock.install(time=0)
+        tab.page.clock.pause_at(1000)
+        show(tab.page, site).wait_for_selector("#pulse .on")  # the first sample is there
+        yield tab.page
+        assert tab.complaints == []
 
 
 def test_charts_follow_the_server(timed: Any, site: Site) -> None:
@@ -145,7 +147,7 @@ def test_charts_follow_the_server(timed: Any, site: Site) -> None:
     expect(timed.locator("#pulse")).to_contain_text("2 waiting")
 
 
-def test_rates_come_from_counters(page: Any) -> None:
+def test_rates_come_from_counters(timed: Any) -> None:
     samples = iter([(0.0, 100), (2.0, 180), (3.0, 40)])  # the last: a model was unloaded
 
     def live(route: Any) -> None:
@@ -163,18 +165,17 @@ def test_rates_come_from_counters(page: Any) -> None:
             }
         )
 
-    page.route("**/page/live", live)
-    page.clock.install(time=0)
-    page.clock.pause_at(1000)
-    page.reload()
-    view(page, "Activity")
-    written = page.locator("#chart-tokens .legend span").first
+    timed.route("**/page/live", live)
+    timed.reload()
+    view(timed, "Activity")
+    written = timed.locator("#chart-tokens .legend span").first
+    expect(timed.locator("#pulse")).to_have_text("1 running")
     expect(written).to_have_text("– written")
-    page.clock.run_for(1000)
+    timed.clock.run_for(1000)
     expect(written).to_have_text("40 written")
-    expect(page.locator("#pulse")).to_contain_text("40 tokens/s")
-    expect(page.locator("#chart-kv .legend")).to_contain_text("25")
-    page.clock.run_for(1000)
+    expect(timed.locator("#pulse")).to_contain_text("40 tokens/s")
+    expect(timed.locator("#chart-kv .legend")).to_contain_text("25")
+    timed.clock.run_for(1000)
     expect(written).to_have_text("0 written")
 
 
