@@ -182,6 +182,25 @@ def test_conversations_stay_in_the_browser(page: Any, site: Site) -> None:
     assert len(chats.all_inner_texts()) == 2
 
 
+def test_many_conversations_can_be_searched(page: Any, site: Site) -> None:
+    site.says("An answer with a Needle in it.")
+    ask(page, "Odd one")
+    page.evaluate("""() => {
+      const [name] = Object.keys(localStorage);
+      const chat = JSON.parse(localStorage[name]);
+      for (let at = 0; at < 8; at++) {
+        chat.id = "copy" + at;
+        chat.messages = [{ role: "user", content: "Hay " + at }];
+        localStorage["pocketlm.chat." + chat.id] = JSON.stringify(chat);
+      }
+    }""")
+    page.reload()
+    chats = page.locator("#chats .chat")
+    expect(chats).to_have_count(9)
+    page.get_by_label("Search the conversations").fill("needle")
+    assert chats.all_inner_texts() == ["Odd one"]
+
+
 def test_conversations_leave_and_come_back_as_json(page: Any, site: Site) -> None:
     site.says("Taken along.")
     ask(page, "Where to?")

@@ -147,6 +147,15 @@ def test_charts_follow_the_server(timed: Any, site: Site) -> None:
     expect(timed.locator("#pulse")).to_contain_text("2 waiting")
 
 
+def test_models_that_others_load_and_unload_are_seen(timed: Any, site: Site) -> None:
+    view(timed, "Models")
+    expect(row(timed, "tiny:latest")).to_contain_text("on disk")
+    site.fleet.loaded_names["tiny:latest"] = None
+    timed.clock.run_for(1000)
+    expect(row(timed, "tiny:latest")).to_contain_text("loaded")
+    expect(timed.locator("#model option[value='tiny:latest']")).to_have_text("tiny:latest · loaded")
+
+
 def test_rates_come_from_counters(timed: Any) -> None:
     samples = iter([(0.0, 100), (2.0, 180), (3.0, 40)])  # the last: a model was unloaded
 

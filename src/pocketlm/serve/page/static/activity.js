@@ -33,7 +33,7 @@ export function update(sample = history.at(-1)) {
   for (const chart of drawn) draw(chart);
   const state = byId("activity-models");
   if (!sample || sample.denied) {
-    state.replaceChildren(h("p.muted", {}, sample ? "A key is needed to see this." : "The server does not answer."));
+    state.replaceChildren(h("p.muted", {}, sample ? `Nothing to see: ${sample.denied}.` : "The server does not answer."));
     return;
   }
   const rows = sample.models.map((one) => h("tr", {}, h("th", { scope: "row" }, one.name),

@@ -30,6 +30,7 @@ function showSide(open) {
   document.body.classList.toggle("side-open", open);
   for (const button of document.querySelectorAll(".open-side"))
     button.setAttribute("aria-expanded", String(open));
+  if (open) byId("new-chat").focus();
 }
 
 // Conversations
@@ -44,7 +45,12 @@ function openChat(one) {
 
 function drawChats() {
   const shown = byId("chat").hidden ? null : chat.current().id;
-  byId("chats").replaceChildren(...conversations.all().map((one) => {
+  const kept = conversations.all();
+  byId("search").hidden = kept.length < 8;
+  const wanted = byId("search").hidden ? "" : byId("search").value.trim().toLowerCase();
+  const found = kept.filter((one) => !wanted || one.messages.some((message) =>
+    message.content.toLowerCase().includes(wanted)));
+  byId("chats").replaceChildren(...found.map((one) => {
     const name = conversations.title(one);
     return h("li", {},
       h("button.chat", { type: "button", title: name, "aria-current": one.id === shown ? "true" : null,
@@ -90,7 +96,7 @@ function askForKey(reason) {
 function pulse(sample) {
   const [light, words] = byId("pulse").children;
   const [state, text] = !sample ? ["off", "no connection"]
-    : sample.denied ? ["off", "a key is needed"]
+    : sample.denied ? ["off", sample.denied]
       : sample.running + sample.waiting ? ["busy", work(sample)]
         : ["on", sample.models.length ? "ready" : "ready, no model loaded"];
   light.className = state;
@@ -114,6 +120,8 @@ function setUp() {
   byId("new-chat").addEventListener("click", () => openChat(conversations.blank(chat.current())));
   for (const button of document.querySelectorAll(".open-side"))
     button.addEventListener("click", () => showSide(!document.body.classList.contains("side-open")));
+  byId("search").addEventListener("input", drawChats);
+  addEventListener("storage", drawChats);  // another tab has kept or deleted a conversation
   byId("key-cancel").addEventListener("click", () => byId("key-dialog").close());
   byId("shade").addEventListener("click", () => showSide(false));
   document.addEventListener("keydown", (event) => {

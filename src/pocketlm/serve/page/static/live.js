@@ -32,7 +32,8 @@ async function ask() {
   try {
     now = withRates(await get("/page/live", { quiet: true, signal: AbortSignal.timeout(5000) }));
   } catch (error) {
-    if (error.status === 401 || error.status === 403) now = { denied: true };
+    if (error.status === 401) now = { denied: "a key is needed" };
+    if (error.status === 403) now = { denied: "not with this key" };
     before = null;
   }
   history.push(now);

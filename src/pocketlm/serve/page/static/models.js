@@ -2,6 +2,7 @@
 
 import { ApiError, call, errorText, get, lines, post } from "./api.js";
 import { byId, countText, h, iconButton, notice, sizeText } from "./dom.js";
+import { listen } from "./live.js";
 
 /** The models as the server told last; null before it has. */
 export let models = null;
@@ -15,12 +16,12 @@ export const isLoaded = (name) => Boolean(models?.find((one) => one.name === nam
 /** Positions that a loaded model runs with, null where that is not known. */
 export const contextOf = (name) => models?.find((one) => one.name === name)?.loaded?.context ?? null;
 
-/** Asks the server again. */
-export async function refresh() {
+/** Asks the server again; `quiet` where nobody has asked for it. */
+export async function refresh(quiet = false) {
   try {
-    models = (await get("/page/models")).models;
+    models = (await get("/page/models", { quiet })).models;
   } catch (error) {
-    notice(error.message, { kind: "error" });
+    if (!quiet) notice(error.message, { kind: "error" });
     return;
   }
   draw();
@@ -33,6 +34,13 @@ export function setUp() {
     const name = byId("pull-name").value.trim();
     byId("pull-name").value = "";
     if (name) pull(name);
+  });
+  let before = null;
+  listen((sample) => {  // models come and go by the requests of others, too
+    if (!sample?.models) return;
+    const now = JSON.stringify(sample.models.map((one) => [one.name, one.running, one.waiting]));
+    if (before !== null && now !== before) refresh(true);
+    before = now;
   });
 }
 
@@ -105,8 +113,10 @@ function actions(model) {
 async function act(name, doing, work) {
   busy.set(name, doing);
   draw();
+  byId("status").textContent = `${doing} ${name}`;
   try {
     await work();
+    byId("status").textContent = `${doing} ${name}: done`;
   } catch (error) {
     notice(error.message, { kind: "error" });
   }
