@@ -271,6 +271,7 @@ class LoadedModel:
         pinned: whether it stays whatever else is asked for.
         running, waiting: requests.
         kv_tokens, kv_used: positions of the KV cache, and those that requests hold of them.
+        prompt_tokens, output_tokens: of all requests since it was loaded.
     """
 
     facts: ModelFacts
@@ -283,6 +284,8 @@ class LoadedModel:
     pid: int
     kv_tokens: int = 0
     kv_used: int = 0
+    prompt_tokens: int = 0
+    output_tokens: int = 0
 
 
 class Fleet(Protocol):

@@ -41,6 +41,8 @@ class PinningFleet(ScriptedFleet):
     pinned: set[str] = field(default_factory=set)
     running: int = 0
     waiting: int = 0
+    read: int = 0
+    written: int = 0
 
     async def load(self, name: str, *, keep_alive: float | None = None, pin: bool = False) -> None:
         await super().load(name, keep_alive=keep_alive, pin=pin)
@@ -56,6 +58,8 @@ class PinningFleet(ScriptedFleet):
                 waiting=self.waiting,
                 kv_tokens=4096,
                 kv_used=1024,
+                prompt_tokens=self.read,
+                output_tokens=self.written,
             )
             for one in super().loaded()
         ]
@@ -87,7 +91,7 @@ class Site:
         self.fleet.script_or_function = Script()
         self.fleet.loaded_names.clear()
         self.fleet.pinned.clear()
-        self.fleet.running = self.fleet.waiting = 0
+        self.fleet.running = self.fleet.waiting = self.fleet.read = self.fleet.written = 0
         for seen in (self.bodies, self.deleted, self.stopped):
             seen.clear()
         self.pulls, self.locked = (), False

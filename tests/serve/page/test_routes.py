@@ -73,8 +73,10 @@ def test_the_catalog_says_what_can_be_pulled(client: httpx.Client) -> None:
 def test_a_live_sample_counts_requests_and_memory(client: httpx.Client, site: Site) -> None:
     client.post("/admin/load", json={"model": "tiny:latest"})
     site.fleet.running, site.fleet.waiting = 3, 2
+    site.fleet.read, site.fleet.written = 100, 20
     first, second = (client.get("/page/live").json() for _ in range(2))
     assert (first["running"], first["waiting"], first["memory"]) == (3, 2, 200_000_000)
+    assert (first["prompt_tokens"], first["output_tokens"]) == (100, 20)
     assert first["kv_usage"] == 0.25
     assert [one["name"] for one in first["models"]] == ["tiny:latest"]
     assert second["time"] >= first["time"]

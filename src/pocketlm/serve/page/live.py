@@ -9,9 +9,10 @@ from pocketlm.serve.services import Services
 
 
 def sample(services: Services) -> dict[str, Any]:
-    """Requests and memory now; ``time`` is seconds of a clock that only goes forward.
+    """Requests and memory now, and tokens so far of all models that are loaded.
 
-    ``kv_usage`` is a part of 1, of the KV caches of all models together.
+    ``time`` is seconds of a clock that only goes forward, ``kv_usage`` a part of 1, of the KV
+    caches of all models together.
     """
     loaded = services.fleet.loaded()
     positions = sum(one.kv_tokens for one in loaded)
@@ -19,6 +20,8 @@ def sample(services: Services) -> dict[str, Any]:
         "time": time.monotonic(),
         "running": sum(one.running for one in loaded),
         "waiting": sum(one.waiting for one in loaded),
+        "prompt_tokens": sum(one.prompt_tokens for one in loaded),
+        "output_tokens": sum(one.output_tokens for one in loaded),
         "memory": sum(one.memory for one in loaded),
         "kv_usage": sum(one.kv_used for one in loaded) / positions if positions else 0.0,
         "models": [
