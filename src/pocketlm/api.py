@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Unpack
@@ -32,6 +33,7 @@ from pocketlm.engine.sampling import SamplingOptions, SamplingParams, resolve
 from pocketlm.engine.shared import SharedEngine
 from pocketlm.errors import RequestError
 from pocketlm.progress import ProgressCallback, silent
+from pocketlm.store.setup import Setup
 
 if TYPE_CHECKING:
     import numpy as np
@@ -75,10 +77,12 @@ def load(
     options = EngineOptions(
         context=context, threads=threads, kv=kv, sequences=sequences, speculate=str(way)
     )
-    path, name = _locate(ref, pull=pull, progress=progress)
+    path, name, setup = _locate(ref, pull=pull, progress=progress)
+    if context is None and setup is not None:
+        options = replace(options, context=setup.context)
     guesser = None
     if speculate != way:
-        guesser, _ = _locate(speculate, pull=pull, progress=progress)
+        guesser, _, _ = _locate(speculate, pull=pull, progress=progress)
     started = time.perf_counter()
     with ExitStack() as opened:
         spec = open_model(path)
@@ -87,7 +91,15 @@ def load(
         if guesser is not None:
             draft = open_model(guesser)
             opened.callback(draft.close)
-        return Model(spec, options, draft=draft, name=name, progress=progress, started=started)
+        return Model(
+            spec,
+            options,
+            draft=draft,
+            name=name,
+            setup=setup,
+            progress=progress,
+            started=started,
+        )
 
 
 class Model:
@@ -110,6 +122,7 @@ class Model:
         *,
         draft: ModelSpec | None = None,
         name: str | None = None,
+        setup: Setup | None = None,
         progress: ProgressCallback = silent,
         started: float | None = None,
     ) -> None:
@@ -117,7 +130,8 @@ class Model:
         self.name = name or spec.name
         self.config: ModelConfig = spec.config
         self.memory: MemoryPlan = require_memory(spec, options, draft=draft)
-        self._text = text_side(spec, self.name)
+        self._setup = setup or Setup()
+        self._text = text_side(spec, self.name, self._setup.template)
         self.tokenizer: Tokenizer = self._text.tokenizer
         self.template: ChatTemplate | None = self._text.template
         self._defaults = spec.generation
@@ -209,7 +223,8 @@ class Model:
 
     def sampling(self, **options: Unpack[SamplingOptions]) -> SamplingParams:
         """What a request with these options would be drawn with, the model's defaults included."""
-        return resolve(options, self._defaults)
+        given = {name: value for name, value in options.items() if value is not None}
+        return resolve({**self._setup.options, **given}, self._defaults)
 
     def score(self, text: str | Sequence[int]) -> NDArray[np.float64]:
         """Natural-log probability of every token after the first, given those before it.
@@ -252,12 +267,16 @@ class Model:
     ) -> Prompt:
         if not isinstance(template_options, Mapping | None):
             raise RequestError("template_options should be a dict of the template's variables")
+        from pocketlm.text.messages import check_messages
+
+        if isinstance(messages, str):
+            messages = [{"role": "user", "content": messages}]
         return self._text.chat(
-            [{"role": "user", "content": messages}] if isinstance(messages, str) else messages,
+            self._setup.conversation(check_messages(messages)),
             tools=tools,
             variables=template_options,
             context=self.context,
-            max_tokens=options.get("max_tokens"),
+            max_tokens=self.sampling(**options).max_tokens,
             on_overflow=on_overflow,
         )
 
@@ -273,7 +292,7 @@ class Model:
         """Queues the request at once, so that its errors come now and not at the first chunk."""
         from pocketlm.text import StreamDecoder
 
-        params = resolve(options, self._defaults)
+        params = self.sampling(**options)
         decoder = StreamDecoder(
             self.tokenizer, params.stop, continuation=raw, min_tokens=params.min_tokens
         )
@@ -289,13 +308,18 @@ def _token_ids(tokens: Sequence[int]) -> list[int]:
         raise RequestError("expected a text or a list of token ids") from error
 
 
-def _locate(ref: str | Path, *, pull: bool, progress: ProgressCallback) -> tuple[Path, str | None]:
-    """The file or folder that a ref names, and its name where the store has one for it."""
+def _locate(
+    ref: str | Path, *, pull: bool, progress: ProgressCallback
+) -> tuple[Path, str | None, Setup | None]:
+    """The file or folder that a ref names, its name and setup where the store has them."""
     if isinstance(ref, Path):
-        return ref, None
+        return ref, None, None
     if not isinstance(ref, str):
         raise RequestError(f"a model is named by a string or a Path, found {ref!r}")
     from pocketlm.store import Store
 
-    model = Store().resolve(ref, pull=pull, progress=progress)
-    return model.path, model.name if model.manifest is not None else None
+    store = Store()
+    model = store.resolve(ref, pull=pull, progress=progress)
+    if model.manifest is None:
+        return model.path, None, None
+    return model.path, model.name, store.setup(model)

@@ -21,7 +21,7 @@ from pocketlm.store import refs
 from pocketlm.store.blobs import Blobs
 from pocketlm.store.files import disk_errors, files_below, write_file
 from pocketlm.store.locks import locked
-from pocketlm.store.manifest import Manifest, read_manifest
+from pocketlm.store.manifest import FileRecord, Manifest, read_manifest
 from pocketlm.store.refs import PathRef, StoredRef
 
 _MANIFEST = "manifest.json"
@@ -112,6 +112,11 @@ class Shelf:
         if manifest.facts.format == "safetensors":
             path = path.parent
         return StoredModel(manifest.name, path, manifest)
+
+    def file_path(self, file: FileRecord) -> Path:
+        """Where the bytes of a file are."""
+        reference = file.reference
+        return self.blobs.path(file.sha256) if reference is None else Path(reference.path)
 
     def put(self, manifest: Manifest) -> bool:
         """Makes a model known, in the place of one of that name.

@@ -23,6 +23,7 @@ from pocketlm.store.files import disk_errors
 from pocketlm.store.locks import locked
 from pocketlm.store.manifest import FileRecord, Manifest, Source
 from pocketlm.store.refs import HubRef, NameRef, OllamaRef, PackageRef, PathRef, StoredRef
+from pocketlm.store.setup import Setup, setup
 from pocketlm.store.shelf import Removed, Shelf, StoredModel
 
 if TYPE_CHECKING:
@@ -97,13 +98,14 @@ class Store:
         self.shelf.link(manifest)
         return self.shelf.opened(manifest)
 
+    def setup(self, model: StoredModel) -> Setup:
+        """How a model is to be run: what its maker put beside the weights."""
+        return setup(self.shelf, model)
+
     def _require(self, manifest: Manifest, file: FileRecord) -> None:
         """Raises IntegrityError where a file is not there in its size."""
-        if file.reference is not None:
-            path = Path(file.reference.path)
-            size = path.stat().st_size if path.is_file() else None
-        else:
-            path, size = self.shelf.blobs.path(file.sha256), self.shelf.blobs.size(file.sha256)
+        path = self.shelf.file_path(file)
+        size = path.stat().st_size if path.is_file() else None
         if size != file.size:
             what = "is not there any more" if size is None else f"has {size:,} bytes now"
             raise IntegrityError(
