@@ -57,8 +57,9 @@ class Script:
 
     pieces: Sequence[str] = ("Hello", " world")
     reason: FinishReason = "stop"
+    stop: str | None = None  # the stop string that ended it
     prompt_tail: str = ""
-    error: PocketLMError | None = None
+    error: Exception | None = None
     refuses: PocketLMError | None = None  # raised before the answer begins
     delay: float = 0.0  # seconds before each piece
 
@@ -90,6 +91,7 @@ class ScriptedAnswer:
             raise self.script.error
         self.ended = Ended(
             reason=reason,
+            stop=self.script.stop,
             prompt_tokens=self.started.prompt_tokens,
             completion_tokens=count,
             queue_s=0.001,

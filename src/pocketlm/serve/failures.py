@@ -9,11 +9,13 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
 from typing import Any
 
 from fastapi.responses import JSONResponse
 
+_MESSAGES = "/v1/messages"
 _OPENAI = {
     400: "invalid_request_error",
     401: "authentication_error",
@@ -30,9 +32,10 @@ def failure_body(
     path: str, status: int, message: str, *, param: str | None = None, code: str | None = None
 ) -> dict[str, Any]:
     """The body of an error in the shape of the API that ``path`` belongs to."""
-    if path.startswith("/v1/messages"):
+    if path.startswith(_MESSAGES):
         kind = _ANTHROPIC.get(status, "api_error")
-        return {"type": "error", "error": {"type": kind, "message": message}}
+        error = {"type": kind, "message": message}
+        return {"type": "error", "error": error, "request_id": request_id()}
     if path.startswith("/api/"):
         return {"error": message}
     kind = _OPENAI.get(status, "invalid_request_error" if status < 500 else "api_error")
@@ -50,4 +53,10 @@ def failure(
 ) -> JSONResponse:
     """The whole response."""
     body = failure_body(path, status, message, param=param, code=code)
-    return JSONResponse(body, status, dict(headers or {}))
+    named = {"request-id": body["request_id"]} if path.startswith(_MESSAGES) else {}
+    return JSONResponse(body, status, {**named, **(headers or {})})
+
+
+def request_id() -> str:
+    """A new name for a request, as Anthropic's clients read it from the header ``request-id``."""
+    return f"req_{secrets.token_hex(12)}"

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Mapping
+import re
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from fastapi import Request
 from fastapi.responses import StreamingResponse
 
-from pocketlm.errors import Cancelled
+from pocketlm.errors import Cancelled, RequestError
 
 T = TypeVar("T")
 
@@ -47,6 +48,22 @@ def line_stream(
     """A response of NDJSON lines."""
     merged = dict(headers or {})
     return StreamingResponse(chunks, media_type="application/x-ndjson", headers=merged)
+
+
+def ignored_header(names: Sequence[str], *, strict: bool) -> dict[str, str]:
+    """The header that lists fields of a request which changed nothing.
+
+    Raises:
+        RequestError: there are some, and the server is strict.
+    """
+    if not names:
+        return {}
+    plain = [re.sub(r"[^\w.\[\]-]", "?", name, flags=re.ASCII)[:64] for name in names[:32]]
+    if strict:
+        raise RequestError(
+            f"{plain[0]}: there is no such field", hint="The server was started with --strict."
+        )
+    return {"X-PocketLM-Ignored": ", ".join(plain)}
 
 
 async def unless_gone(request: Request, work: Awaitable[T]) -> T:
