@@ -19,7 +19,7 @@ from starlette.exceptions import HTTPException
 
 from pocketlm import __version__
 from pocketlm.errors import BusyError, PocketLMError
-from pocketlm.serve import admin, health, page
+from pocketlm.serve import admin, anthropic, health, page
 from pocketlm.serve.failures import failure
 from pocketlm.serve.services import Services
 
@@ -27,6 +27,7 @@ ROUTERS: Sequence[Callable[[Services], APIRouter]] = (
     health.router,
     admin.router,
     page.router,
+    anthropic.router,
 )
 MIDDLEWARE: Sequence[Callable[[FastAPI, Services], None]] = ()
 

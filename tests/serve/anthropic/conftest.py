@@ -6,8 +6,8 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 import uvicorn
@@ -18,32 +18,39 @@ from pocketlm.serve.config import ServeConfig
 from pocketlm.serve.services import Services
 from pocketlm.store import Store
 
-Serve = Callable[..., str]
+
+class _Switch:
+    """An application that is another one for each test: a server takes long to start and stop."""
+
+    app: Any = None
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await self.app(scope, receive, send)
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[tuple[_Switch, str]]:
+    switch = _Switch()
+    config = uvicorn.Config(switch, log_level="critical", lifespan="off")
+    running = uvicorn.Server(config)
+    listening = socket.create_server(("127.0.0.1", 0))
+    thread = threading.Thread(target=running.run, kwargs={"sockets": [listening]})
+    thread.start()
+    while not running.started:
+        time.sleep(0.005)
+    yield switch, f"http://127.0.0.1:{listening.getsockname()[1]}"
+    running.should_exit = True
+    thread.join(10)
+    listening.close()
 
 
 @pytest.fixture
-def serve(tmp_path: Path) -> Iterator[Serve]:
-    """Serves a fleet and gives the address; ends with the test."""
-    with ExitStack() as stack:
+def serve(server: tuple[_Switch, str], tmp_path: Path) -> Callable[..., str]:
+    """Serves a fleet, with options of ``ServeConfig``, and gives the address."""
+    switch, url = server
 
-        def start(fleet: ScriptedFleet, **options: object) -> str:
-            config = ServeConfig(**options)  # type: ignore[arg-type]
-            services = Services(fleet, Store(tmp_path), config)
-            server = uvicorn.Server(
-                uvicorn.Config(make_app(services), log_level="warning", lifespan="off")
-            )
-            listening = socket.create_server(("127.0.0.1", 0))
-            thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-            thread.start()
+    def start(fleet: ScriptedFleet, **options: Any) -> str:
+        switch.app = make_app(Services(fleet, Store(tmp_path), ServeConfig(**options)))
+        return url
 
-            def stop() -> None:
-                server.should_exit = True
-                thread.join(10)
-                listening.close()
-
-            stack.callback(stop)
-            while not server.started:
-                time.sleep(0.005)
-            return f"http://127.0.0.1:{listening.getsockname()[1]}"
-
-        yield start
+    return start

@@ -1,7 +1,7 @@
 """An answer in Anthropic's shape: as events while it comes, or as one message.
 
-A message is a list of blocks (thinking, text, tool_use); its stream opens each block, adds to it and
-closes it. ``Events`` makes the stream, and a whole message is what a client would build from it.
+A message is a list of blocks (thinking, text, tool_use); its stream opens each block, adds to it
+and closes it. ``Events`` makes the stream; a whole message is what a client would build from it.
 """
 
 from __future__ import annotations

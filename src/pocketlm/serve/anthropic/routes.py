@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 
 from fastapi import APIRouter, Request
@@ -64,7 +64,7 @@ def _headers(services: Services, body: CountRequest) -> dict[str, str]:
     return {"request-id": request_id(), **ignored}
 
 
-async def _events(services: Services, body: MessagesRequest) -> AsyncIterator[Event]:
+async def _events(services: Services, body: MessagesRequest) -> AsyncGenerator[Event, None]:
     """The events of an answer; closing this ends the request to the model."""
     async with (
         services.fleet.use(body.model) as model,
@@ -90,7 +90,7 @@ async def _events(services: Services, body: MessagesRequest) -> AsyncIterator[Ev
             yield event
 
 
-async def _with_pauses(answer: Answer) -> AsyncIterator[Piece | None]:
+async def _with_pauses(answer: Answer) -> AsyncGenerator[Piece | None, None]:
     """The pieces of an answer, and None whenever there was none for a while."""
     pieces = aiter(answer)
     waiting = asyncio.ensure_future(anext(pieces, None))
@@ -110,11 +110,11 @@ async def _with_pauses(answer: Answer) -> AsyncIterator[Piece | None]:
         await asyncio.gather(waiting, return_exceptions=True)
 
 
-async def _all(events: AsyncIterator[Event]) -> list[Event]:
+async def _all(events: AsyncGenerator[Event, None]) -> list[Event]:
     return [event async for event in events]
 
 
-async def _encoded(first: Event, rest: AsyncIterator[Event]) -> AsyncIterator[bytes]:
+async def _encoded(first: Event, rest: AsyncGenerator[Event, None]) -> AsyncIterator[bytes]:
     """Server-sent events; what goes wrong now is the last of them."""
     try:
         yield sse_event(first, event=first["type"])
@@ -126,7 +126,7 @@ async def _encoded(first: Event, rest: AsyncIterator[Event]) -> AsyncIterator[by
         _log.exception("an answer failed")
         yield _failed(500, "the server failed on this request; its log says why")
     finally:
-        await rest.aclose()  # type: ignore[attr-defined]
+        await rest.aclose()
 
 
 def _failed(status: int, message: str) -> bytes:
