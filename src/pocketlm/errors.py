@@ -10,6 +10,7 @@
     ├── CapacityError      would not fit (memory, disk)                           exit 1, HTTP 507
     │   ├── ContextError   a prompt longer than the context                       exit 1, HTTP 400
     │   └── BusyError      more is asked at once than can wait                    exit 1, HTTP 503
+    ├── WorkerError        the process that runs a model has ended                exit 1, HTTP 502
     └── Cancelled          stopped on request                                     exit 130, HTTP 499
 
 A message says what, where, found and wanted; the hint says what to do. ``assert`` is for our own
@@ -118,6 +119,12 @@ class BusyError(CapacityError):
     def __init__(self, message: str, *, retry_after: float = 1.0, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
         self.retry_after = retry_after
+
+
+class WorkerError(PocketLMError):
+    """The process that runs a model has ended while it was needed."""
+
+    http_status = 502
 
 
 class Cancelled(PocketLMError):  # noqa: N818 - it is no error of anybody

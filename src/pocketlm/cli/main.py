@@ -40,6 +40,9 @@ VERBS: dict[str, tuple[str, str]] = {
     "quantize": ("pocketlm.cli.quantize", "quantize"),
     "eval": ("pocketlm.cli.eval", "evaluate"),
     "bench": ("pocketlm.cli.bench", "bench"),
+    "serve": ("pocketlm.cli.serve", "serve"),
+    "ps": ("pocketlm.cli.ps", "ps"),
+    "stop": ("pocketlm.cli.stop", "stop"),
 }
 _SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
 
