@@ -45,7 +45,9 @@ def interference(engine: Engine, streams: int, length: int) -> tuple[float, list
     while any(len(request.output) < 40 for request in talking):
         engine.step()
     gaps = [timed_step(engine) for _ in range(60)]
-    late = engine.add(prompt(engine, length, 99), SamplingParams(max_tokens=4, seed=1))
+    late = engine.add(
+        prompt(engine, length, random.randrange(10**6, 10**7)), SamplingParams(max_tokens=4, seed=1)
+    )
     began = perf_counter()
     reading = []
     while not late.output:

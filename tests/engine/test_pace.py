@@ -3,80 +3,116 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pocketlm.engine.engine import Engine, EngineConfig
-from pocketlm.engine.pace import Pace
+from pocketlm.engine.pace import Pace, tokens_of, work_of
 from pocketlm.engine.sampling import SamplingParams
 
 from .mock import MockRunner
 
-READ, TOKEN = 0.010, 0.001  # seconds: of the weights, of a token's arithmetic
+
+class Machine:
+    """Steps cost the weights, each token, and what prompt tokens look back at."""
+
+    def __init__(self, *, weights: float = 3e-3, token: float = 3e-4, back: float = 2.5e-7) -> None:
+        self.weights, self.token, self.back = weights, token, back
+
+    def usual(self, decoding: int) -> float:
+        return self.weights + self.token * decoding
+
+    def mixed(self, decoding: int, count: int, start: int) -> float:
+        return self.usual(decoding) + count * (self.token + self.back * (start + count / 2))
 
 
-def cost(decoding: int, reading: int) -> float:
-    return READ + TOKEN * (decoding + reading)
+def known(machine: Machine, decoding: int) -> Pace:
+    """A pace that has seen a prompt and answers."""
+    pace = Pace(3)
+    pace.record(machine.mixed(0, 400, 0), decoding=0, work=work_of(400, 0))
+    for _ in range(20):
+        pace.record(machine.usual(decoding), decoding=decoding, work=0)
+    return pace
 
 
-def taught(pace: Pace, steps: int, decoding: int) -> list[float]:
-    """What mixed steps take that read as much as the pace allows."""
+def read(pace: Pace, machine: Machine, decoding: int, length: int, start: int = 0) -> list[float]:
+    """How many times as long as usual each step takes in which a prompt is read."""
     taken = []
-    for _ in range(steps):
+    while start < length:
         room = pace.room(decoding)
-        taken.append(cost(decoding, room))
-        pace.record(taken[-1], decoding=decoding, reading=room)
+        count = min(max(int(room > 0), tokens_of(room, start)), length - start)
+        seconds = machine.mixed(decoding, count, start)
+        pace.record(seconds, decoding=decoding, work=work_of(count, start))
+        if count:
+            taken.append(seconds / machine.usual(decoding))
+        start += count
     return taken
 
 
 @pytest.mark.parametrize("decoding", [1, 4, 16])
-def test_a_mixed_step_comes_to_the_multiple_that_is_allowed(decoding: int) -> None:
-    pace = Pace(3)
-    pace.record(cost(0, 512), decoding=0, reading=512)
-    for _ in range(10):
-        pace.record(cost(decoding, 0), decoding=decoding, reading=0)
-    usual = cost(decoding, 0)
-    taken = taught(pace, 30, decoding)
-    assert max(taken) <= 3 * usual * 1.01
-    assert taken[-1] >= 2.7 * usual
+@pytest.mark.parametrize("back", [0, 2.5e-8, 2.5e-7, 1e-6])
+def test_steps_come_to_the_multiple_that_is_allowed(decoding: int, back: float) -> None:
+    machine = Machine(back=back)
+    taken = read(known(machine, decoding), machine, decoding, 4000)
+    assert max(taken) < 3.7
+    assert sum(taken[20:-1]) / len(taken[20:-1]) > 2.3
 
 
-def test_a_prompt_that_gets_dearer_as_it_is_read_gets_less() -> None:
-    pace = Pace(3)
-    pace.record(cost(0, 512), decoding=0, reading=512)
-    pace.record(cost(4, 0), decoding=4, reading=0)
-    rooms, token, worst = [], TOKEN, 0.0
-    for _ in range(60):
-        rooms.append(pace.room(4))
-        seconds = cost(4, 0) + rooms[-1] * token
-        worst = max(worst, seconds)
-        pace.record(seconds, decoding=4, reading=rooms[-1])
-        token *= 1.02
-    assert rooms[-1] < rooms[0] / 2
-    assert worst <= 3.3 * cost(4, 0)
+def test_a_prompt_that_begins_far_behind_a_cached_beginning() -> None:
+    machine = Machine()
+    taken = read(known(machine, 4), machine, 4, 4200, start=4000)
+    assert taken[0] < 3.7
 
 
-def test_one_slow_step_does_not_stop_the_reading_nor_a_fast_one_open_the_gates() -> None:
-    pace = Pace(3)
-    pace.record(cost(4, 0), decoding=4, reading=0)
-    taught(pace, 20, 4)
-    settled = pace.room(4)
-    pace.record(50 * cost(4, settled), decoding=4, reading=settled)
-    assert pace.room(4) >= 1
-    taught(pace, 40, 4)
-    assert pace.room(4) == pytest.approx(settled, rel=0.2)
-    pace.record(cost(4, 0), decoding=4, reading=settled)  # as if the prompt had cost nothing
-    assert pace.room(4) <= 2 * settled
+def test_it_follows_sequences_that_get_longer_while_prompts_come() -> None:
+    machine = Machine()
+    pace = known(machine, 4)
+    read(pace, machine, 4, 300)
+    machine.weights *= 3
+    taken = read(pace, machine, 4, 4000)
+    assert max(taken) < 3.7
+    assert sum(taken[-30:-1]) / 29 > 2.3
+
+
+def test_every_ninth_step_is_one_without_prompts() -> None:
+    machine = Machine()
+    pace = known(machine, 2)
+    rooms = []
+    for _ in range(18):
+        rooms.append(pace.room(2))
+        count = tokens_of(rooms[-1], 0)
+        pace.record(machine.mixed(2, count, 0), decoding=2, work=work_of(count, 0))
+    assert [i for i, room in enumerate(rooms) if room == 0] == [8, 17]
+
+
+def test_a_slow_step_does_not_stop_the_reading_nor_a_fast_one_open_the_gates() -> None:
+    machine = Machine(back=0)
+    pace = known(machine, 4)
+    read(pace, machine, 4, 500)
+    settled = pace.tokens(4, 0)
+    pace.record(1.0, decoding=4, work=work_of(settled, 0))
+    assert pace.tokens(4, 0) >= 1
+    read(pace, machine, 4, 500)
+    assert pace.tokens(4, 0) == pytest.approx(settled, rel=0.2)
+    pace.record(machine.usual(4), decoding=4, work=work_of(settled, 0))  # as if it had cost nothing
+    assert pace.tokens(4, 0) <= 2 * settled
 
 
 def test_before_anything_is_known_little_is_read() -> None:
-    assert 1 <= Pace(3).room(1) <= 64
+    assert 1 <= Pace(3).tokens(1, 0) <= 64
     only_mixed = Pace(3)  # nobody has ever decoded alone
-    only_mixed.record(cost(2, 100), decoding=2, reading=100)
-    assert 1 <= only_mixed.room(2) <= 64
+    only_mixed.record(0.1, decoding=2, work=work_of(100, 0))
+    assert 1 <= only_mixed.tokens(2, 0) <= 64
+
+
+@given(st.integers(0, 2000), st.integers(0, 100_000))
+def test_tokens_and_units_agree(count: int, start: int) -> None:
+    assert tokens_of(work_of(count, start) * 1.000001 + 1e-6, start) == count
 
 
 class Fixed(Pace):
-    def room(self, decoding: int) -> int:
-        return 3
+    def room(self, decoding: int) -> float:
+        return 3.2
 
 
 def test_prompts_share_what_is_left_beside_those_that_decode() -> None:
@@ -97,6 +133,30 @@ def test_prompts_share_what_is_left_beside_those_that_decode() -> None:
         engine.step()
     shapes = [batch.lengths.tolist() for batch in runner.steps]
     assert shapes == [[16], [4], [1], [1, 3], [1, 3], [1, 1, 2]]
+
+
+class Never(Pace):
+    def room(self, decoding: int) -> float:
+        return 0.0
+
+
+def test_a_step_may_be_without_prompts_but_not_for_want_of_room() -> None:
+    runner = MockRunner(max_tokens=16)
+    engine = Engine(runner, EngineConfig(context=48))
+    engine.add([4] * 5, SamplingParams(temperature=0, max_tokens=3, ignore_eos=True))
+    engine.step()
+    late = engine.add([5] * 9, SamplingParams(temperature=0, max_tokens=1))
+    engine.scheduler.pace = Never(3)
+    engine.step()
+    assert runner.steps[-1].lengths.tolist() == [1]
+    engine.scheduler.pace = Pace(3)
+    engine.scheduler.pace.record(1e9, decoding=0, work=1)  # a token takes for ever
+    engine.scheduler.pace.record(1, decoding=1, work=0)
+    engine.step()
+    assert runner.steps[-1].lengths.tolist() == [1, 1]
+    while engine.busy:
+        engine.step()
+    assert len(late.output) == 1
 
 
 def test_without_a_bound_a_prompt_takes_the_whole_budget() -> None:

@@ -20,13 +20,14 @@ class PlannedStep:
     Attributes:
         drawing: requests that draw, with their first row: each has one, and one for each guess.
         scoring: requests whose prompt is scored, with their first row and how many they have.
-        reading: tokens that are neither the last one of a request nor guessed.
+        reading: stretches of prompts, as (tokens computed before, tokens); without them the step
+            has the last token of each request, and guesses.
     """
 
     batch: StepBatch
     drawing: list[tuple[Request, int]]
     scoring: list[tuple[Request, int, int]]
-    reading: int
+    reading: list[tuple[int, int]]
 
 
 def plan_step(shares: Sequence[Share], drafts: Mapping[Request, Sequence[int]]) -> PlannedStep:
@@ -39,7 +40,7 @@ def plan_step(shares: Sequence[Share], drafts: Mapping[Request, Sequence[int]]) 
     rows: list[int] = []
     drawing: list[tuple[Request, int]] = []
     scoring: list[tuple[Request, int, int]] = []
-    guessed = 0
+    reading: list[tuple[int, int]] = []
     for share in shares:
         request, draft = share.request, drafts.get(share.request, ())
         start, end = request.computed, request.computed + share.count
@@ -52,11 +53,12 @@ def plan_step(shares: Sequence[Share], drafts: Mapping[Request, Sequence[int]]) 
             scoring.append((request, len(rows), len(scored)))
             rows += range(first, first + len(scored))
         tokens += request.tokens[start:end]
+        if share.count > 1 or end < len(request.tokens):
+            reading.append((start, share.count))
         if end == len(request.tokens):
             drawing.append((request, len(rows)))
             rows += range(len(tokens) - 1, len(tokens) + len(draft))
         tokens += draft
-        guessed += len(draft)
     facts = np.array((lengths, starts, variants), np.int32)
     batch = StepBatch(
         np.array(tokens, np.int32),
@@ -66,4 +68,4 @@ def plan_step(shares: Sequence[Share], drafts: Mapping[Request, Sequence[int]]) 
         facts[2],
         np.array(rows, np.int32),
     )
-    return PlannedStep(batch, drawing, scoring, len(tokens) - len(drawing) - guessed)
+    return PlannedStep(batch, drawing, scoring, reading)

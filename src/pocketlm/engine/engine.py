@@ -22,7 +22,7 @@ from pocketlm.engine.cache import KVCache
 from pocketlm.engine.constraint import Constraint, masks_for
 from pocketlm.engine.context import Overflow, context_limit, fit
 from pocketlm.engine.drawing import check_prompt_logprobs, sampler_for
-from pocketlm.engine.pace import Pace
+from pocketlm.engine.pace import Pace, work_of
 from pocketlm.engine.request import Decoder, FinishReason, Request, Status, TokenLogprobs
 from pocketlm.engine.runner import Draws, Floats, Masks, Runner
 from pocketlm.engine.sampling import SamplingParams
@@ -323,13 +323,15 @@ class Engine:
         self._steps += 1
         self._step_tokens = tokens
         if self._pace is not None:
-            self._pace.record(seconds, decoding=tokens - plan.reading, reading=plan.reading)
+            read = sum(count for _, count in plan.reading)
+            work = sum(work_of(count, start) for start, count in plan.reading)
+            self._pace.record(seconds, decoding=tokens - read, work=work)
         if self._speculator is None:
             return
-        if plan.reading == 0:
-            self._speculator.decoded(seconds, drafts, accepted)
-        else:
+        if plan.reading:
             self._speculator.read(seconds)
+        else:
+            self._speculator.decoded(seconds, drafts, accepted)
 
     def _count_guesses(self, request: Request, drafted: int, accepted: int) -> None:
         request.drafted += drafted
@@ -384,6 +386,14 @@ class Engine:
         if self._speculator is not None:
             self._speculator.forget(request)
         request.finish_reason = reason
+
+    def pace(self, start: int) -> int:
+        """How many tokens of a text, behind ``start`` others of it, may be computed at once beside
+        the requests that run."""
+        running = len(self.scheduler.running)
+        if self._pace is None or running == 0:
+            return self.scheduler.step_tokens
+        return self._pace.tokens(running, start)
 
     def variant(self, length: int) -> int:
         """The rope variant of a sequence of this length."""

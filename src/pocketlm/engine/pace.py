@@ -1,19 +1,29 @@
 """How much of the prompts is read beside sequences that are being answered.
 
 A step with many prompt tokens makes everybody else wait for their next token. So where requests
-decode, a step takes only so many tokens of prompts that it lasts at most a few times as long as one
-without; where nobody does, prompts have the whole budget. What a step takes is learnt from those
-that were taken, so the bound follows the machine, the number of sequences, and a prompt whose
-attention gets more expensive the further it is read. It changes when tokens come, never which.
+decode, a step takes only so much of prompts that it lasts at most a few times as long as one
+without; where nobody does, prompts have the whole budget. What steps take is learnt from those that
+were taken, so the bound follows the machine and what runs on it. It changes when tokens come, never
+which.
+
+Reading is counted in units: a token costs one, and more the further back its attention reaches.
 """
 
 from __future__ import annotations
 
-from pocketlm.engine.speculation.costs import StepCosts
+from math import sqrt
 
-# Until a step without prompts was seen: reading the weights costs as much as so many tokens.
+# A prompt token after so many others is taken to cost twice as much as the first one. For a small
+# model without windows that is near the truth; others are read too slowly only at first, since what
+# a unit costs is learnt as the prompt gets longer.
+_DEPTH = 1024
+# Reading the weights costs as much as so many tokens: how steps of other numbers of sequences
+# compare with those that were seen.
 _READING = 3
-_UNKNOWN = 32  # prompt tokens beside others before any prompt was read
+# After so many steps with prompts comes one without: else it would not be known how long those take
+# now, while the sequences get longer.
+_MIXED = 8
+_UNKNOWN = 32.0  # units before anything was read
 
 
 class Pace:
@@ -25,25 +35,50 @@ class Pace:
 
     def __init__(self, most: float) -> None:
         self._extra = most - 1
-        self._decoding = StepCosts()
-        self._per_token = 0.0  # seconds that a prompt token adds; 0: none was read
+        self._decoding = 0.0  # seconds of a step without prompts, for a token or what reading costs
+        self._unit = 0.0  # seconds that a unit of prompts adds
+        self._mixed = 0  # steps with prompts since one without
 
-    def room(self, decoding: int) -> int:
-        """Prompt tokens for a step in which ``decoding`` requests, at least 1, get a token."""
-        if self._per_token == 0:
+    def room(self, decoding: int) -> float:
+        """Units of prompts for a step in which ``decoding`` requests, at least 1, get a token.
+
+        0 where the next step should be one without prompts.
+        """
+        return 0.0 if self._mixed >= _MIXED else self._room(decoding)
+
+    def tokens(self, decoding: int, start: int) -> int:
+        """How many tokens behind ``start`` others such a step may have, at least 1."""
+        return max(1, tokens_of(self._room(decoding), start))
+
+    def _room(self, decoding: int) -> float:
+        if self._unit == 0:
             return _UNKNOWN
-        usual = self._per_token * (decoding + _READING)
-        if self._decoding:
-            usual = self._decoding[decoding]
-        return max(1, int(self._extra * usual / self._per_token))
+        usual = (self._decoding or self._unit) * (decoding + _READING)
+        return self._extra * usual / self._unit
 
-    def record(self, seconds: float, *, decoding: int, reading: int) -> None:
-        """A step took so long; decoding: its tokens that are not of prompts, guesses included."""
-        if reading == 0:
-            self._decoding.record(decoding, seconds, guessed=False)
+    def record(self, seconds: float, *, decoding: int, work: float) -> None:
+        """A step took so long. decoding: its tokens that are not of prompts, guesses included;
+        work: units of prompts."""
+        if work == 0:
+            self._mixed = 0
+            found = seconds / (decoding + _READING)
+            self._decoding += (found - self._decoding) / (4 if self._decoding else 1)
             return
-        usual = self._decoding[decoding] if decoding and self._decoding else 0.0
-        # Not less than a tenth, or a step that was slow for once would open the gates.
-        found = max(seconds - usual, 0.1 * seconds) / reading
-        known = self._per_token or found
-        self._per_token = known + (found - known) / (2 if found > known else 4)
+        usual = self._decoding * (decoding + _READING) if decoding else 0.0
+        self._mixed += decoding > 0
+        # Within bounds, so that one step in which the machine did something else changes little.
+        found = max(seconds - usual, 0.1 * seconds) / work
+        known = self._unit or found
+        found = min(found, 4 * known)
+        self._unit = known + (found - known) / (2 if found > known else 4)
+
+
+def work_of(count: int, start: int) -> float:
+    """Units of ``count`` prompt tokens behind ``start`` others."""
+    return count * (1 + (start + count / 2) / _DEPTH)
+
+
+def tokens_of(work: float, start: int) -> int:
+    """How many tokens behind ``start`` others have at most so many units."""
+    one = _DEPTH + start
+    return int(sqrt(one * one + 2 * _DEPTH * work) - one)

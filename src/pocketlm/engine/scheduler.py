@@ -16,10 +16,11 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from math import inf
 from time import perf_counter
 
 from pocketlm.engine.cache import KVCache
-from pocketlm.engine.pace import Pace
+from pocketlm.engine.pace import Pace, tokens_of, work_of
 from pocketlm.engine.request import Request, Status
 
 
@@ -42,20 +43,23 @@ class Counts:
 
 
 class _Budget:
-    """What a step has left: tokens, of them for prompts, and rows of logits."""
+    """What a step has left: tokens, of them for prompts in units of ``pace``, rows of logits."""
 
-    __slots__ = ("prompts", "rows", "tokens")
+    __slots__ = ("prompts", "read", "rows", "tokens")
 
-    def __init__(self, tokens: int, prompts: int, rows: int) -> None:
+    def __init__(self, tokens: int, prompts: float, rows: int) -> None:
         self.tokens = tokens
         self.prompts = prompts
         self.rows = rows
+        self.read = False  # whether some prompt has got something
 
     def share(self, request: Request) -> int:
         """How many of the tokens that a request misses it can have."""
         count = min(request.missing, self.tokens)
-        if request.missing > 1:
-            count = min(count, self.prompts)
+        if request.missing > 1 and self.prompts < inf:
+            most = tokens_of(max(0.0, self.prompts), request.computed)
+            # One token is always read, in all but the steps that are to have none.
+            count = min(count, most or int(self.prompts > 0 and not self.read))
         over = _rows(request, count) - self.rows
         return max(0, count - over) if over > 0 else count
 
@@ -63,13 +67,14 @@ class _Budget:
         self.tokens -= count
         self.rows -= _rows(request, count)
         if request.missing > 1:
-            self.prompts -= count
+            self.prompts -= work_of(count, request.computed)
+            self.read = True
 
     def give_back(self, request: Request, count: int) -> None:
         self.tokens += count
         self.rows += _rows(request, count)
         if request.missing > 1:
-            self.prompts += count
+            self.prompts += work_of(count, request.computed)
 
 
 def _rows(request: Request, count: int) -> int:
@@ -116,18 +121,13 @@ class Scheduler:
     def add(self, request: Request) -> None:
         self.waiting.append(request)
 
-    def prompt_room(self, decoding: int) -> int:
-        """Tokens of prompts for a step in which so many requests decode."""
-        if self.pace is None or decoding == 0:
-            return self.step_tokens
-        return min(self.step_tokens, self.pace.room(decoding))
-
     def schedule(self) -> list[Share]:
         """The shares of the next step; empty only when nothing waits or runs."""
         shares: dict[Request, int] = {}
         preempted = False
         decode = [r for r in self.running if r.missing == 1]
-        budget = _Budget(self.step_tokens, self.prompt_room(len(decode)), self.max_rows)
+        prompts = self.pace.room(len(decode)) if self.pace is not None and decode else inf
+        budget = _Budget(self.step_tokens, prompts, self.max_rows)
         for request in decode + [r for r in self.running if r.missing > 1]:
             if request.status is not Status.RUNNING:  # preempted for an older one in this step
                 continue
@@ -227,8 +227,9 @@ class Scheduler:
         match = None
         if self.prefix_cache:
             match = self.cache.match(request.tokens[: request.reusable], request.variant)
-        new = min(budget.tokens, budget.prompts)
-        if not self.cache.fits(len(request.tokens), new, match, promised=self._promised()):
+        if not self.cache.fits(
+            len(request.tokens), budget.tokens, match, promised=self._promised()
+        ):
             self._refused = request, free
             return False
         self._refused = None

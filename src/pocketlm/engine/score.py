@@ -108,8 +108,7 @@ def _chunks(
     start = 0
     try:
         while start < len(tokens):
-            room = engine.scheduler.prompt_room(len(engine.scheduler.running))
-            part = np.asarray(tokens[start : start + min(most, room)], np.int32)
+            part = np.asarray(tokens[start : start + min(most, engine.pace(start))], np.int32)
             if not cache.reserve(table, start + len(part)):
                 yield start, None
                 continue
