@@ -59,6 +59,15 @@ def test_a_template_without_tools_is_told_in_words(facts: Any) -> None:
     assert all(set(message) == {"role", "content"} for message in messages)
 
 
+def test_the_words_take_the_place_of_no_system_message() -> None:
+    messages, _ = tool_conversation(SMOLLM2, [USER], [WEATHER])
+    (message,) = messages
+    assert message["role"] == "user"
+    assert message["content"].endswith("\n\nWeather?")
+    messages, _ = tool_conversation(SMOLLM2, [{"role": "assistant", "content": "Yes?"}], [WEATHER])
+    assert [message["role"] for message in messages] == ["system", "assistant"]
+
+
 def test_without_tools_nobody_is_told_anything() -> None:
     assert tool_conversation(SMOLLM2, [USER], None) == ([USER], None)
     assert tool_conversation(SMOLLM2, [USER], []) == ([USER], None)

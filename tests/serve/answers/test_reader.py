@@ -154,10 +154,16 @@ def test_words_before_and_behind_a_call_are_content() -> None:
         " \n ",
         '{"a":' * 5000,
         "[" * 50_000,
+        '[[{"name": ',
     ],
 )
 def test_what_is_no_call_is_content_to_the_last_character(facts: ModelFacts, text: str) -> None:
     assert read(facts, text) == [("content", text)]
+
+
+def test_the_whole_calls_of_a_list_that_breaks_off_are_calls() -> None:
+    text = '[{"name": "weather", "parameters": {"city": "Rome"}}, {"name": "ti'
+    assert read(GEMMA3, text) == [*WEATHER, ("content", ', {"name": "ti')]
 
 
 def test_a_closing_tag_within_an_argument_is_an_argument() -> None:

@@ -30,46 +30,42 @@ Calls = tuple[list[Call], str]  # what was read, and the text behind it
 
 
 def json_calls(text: str, *, complete: bool = False) -> Calls | None:
-    """Calls written as JSON objects, or lists of them, one after another.
+    """Calls written as JSON objects one after another, in lists or not.
 
     An object has "name" and "arguments" (or "parameters"), or is OpenAI's {"type": "function",
-    "function": …}. Between objects may stand white space, `,` and `;`. None where the text does not
-    begin with a call, or where `complete` asks for objects that name their arguments.
+    "function": …}. None where the text does not begin with a call. What stands behind the last
+    call is not read, so the whole calls of a list that breaks off are found.
+
+    Args:
+        complete: an object must name its arguments to be a call.
     """
     calls: list[Call] = []
     at = 0
     while True:
         start = _skip(text, at)
         value, end = _decode(text, start)
-        found = _from_value(value, complete) if end > start else None
-        if not found:
+        call = _from_object(value, complete)
+        if call is None:
             return (calls, text[at:]) if calls else None
-        calls += found
-        at = end
+        calls.append(call)
+        at = _skip(text, end, " \t\r\n]")
 
 
-def _skip(text: str, at: int) -> int:
-    while at < len(text) and text[at] in " \t\r\n,;":
+def _skip(text: str, at: int, chars: str = " \t\r\n,;[") -> int:
+    while at < len(text) and text[at] in chars:
         at += 1
     return at
 
 
 def _decode(text: str, at: int) -> tuple[Any, int]:
-    """The JSON value at ``at`` and where it ends; ``at`` itself where there is none."""
-    if text[at : at + 1] not in ("{", "["):
+    """The JSON object at ``at`` and where it ends; ``at`` itself where there is none."""
+    if text[at : at + 1] != "{":
         return None, at
     try:
         value, end = _DECODER.raw_decode(text, at)
     except (ValueError, RecursionError):
         return None, at
     return value, int(end)
-
-
-def _from_value(value: Any, complete: bool) -> list[Call] | None:
-    values = value if isinstance(value, list) else [value]
-    calls = [_from_object(one, complete) for one in values]
-    whole = [call for call in calls if call is not None]
-    return whole if whole and len(whole) == len(calls) else None
 
 
 def _from_object(value: Any, complete: bool) -> Call | None:

@@ -100,11 +100,18 @@ def _spoken(message: Message, form: ToolFormat) -> Message:
 
 
 def _told(messages: list[Message], words: str) -> list[Message]:
-    """The messages with words at the end of the system message."""
-    first = messages[0] if messages else {}
+    """The messages with words at the end of the system message, or before the first one.
+
+    No system message is made, because it would take the place of the one that a model comes with.
+    """
+    if not messages or not isinstance(messages[0], dict):
+        return messages
+    first, *others = messages
+    content = _text(first.get("content"))
     if first.get("role") in ("system", "developer"):
-        content = _text(first.get("content"))
-        return [{**first, "content": f"{content}\n\n{words}"}, *messages[1:]]
+        return [{**first, "content": f"{content}\n\n{words}"}, *others]
+    if first.get("role") == "user":
+        return [{**first, "content": f"{words}\n\n{content}"}, *others]
     return [{"role": "system", "content": words}, *messages]
 
 

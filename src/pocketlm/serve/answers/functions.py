@@ -12,7 +12,7 @@ from pocketlm.errors import RequestError
 
 MOST_FUNCTIONS = 128
 MOST_SCHEMA_BYTES = 128 << 10
-DEEPEST_SCHEMA = 32
+DEEPEST_SCHEMA = 64
 
 _NAME = re.compile(r"[A-Za-z0-9_.:/-]{1,128}")
 

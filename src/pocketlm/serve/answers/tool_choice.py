@@ -19,6 +19,9 @@ from pocketlm.serve.generation import Constraint, ModelFacts
 
 Mode = Literal["none", "auto", "required"]
 
+# Small models that must call something do not end by themselves.
+_MOST_CALLS = 16
+
 # A text that does not look like a call without a mark.
 _TEXT = 'answer: "" | TEXT\nTEXT: /[^{\\[\\s]([^\\n]|\\n)*/\n'
 
@@ -51,7 +54,8 @@ def tool_constraint(
     if mode == "none" or not chosen:
         return form
     family = tool_format(facts)
-    several = family.lists_calls and parallel
+    named = isinstance(tool_choice, Mapping) and tool_choice.get("type") != "allowed_tools"
+    several = family.lists_calls and parallel and not named
     writer = _Grammar(family, frozenset(facts.special_texts), chosen, several)
     if mode == "required":
         return Constraint(kind="lark", value=writer.calls())
@@ -139,13 +143,16 @@ class _Grammar:
 
     def _first(self, behind_first: bool) -> str:
         form = self._form
-        more = f"({lark_text(form.between, self._special)} call)*" if self._several else ""
+        between = lark_text(form.between, self._special)
+        more = f"({between} call){{0,{_MOST_CALLS - 1}}}" if self._several else ""
         head = self._texts(form.before)
         body = "call"
         if behind_first and form.before:  # its mark is there already
             head = self._texts(form.before[1:])
         elif behind_first:
-            body = f"{self._texts(form.open_call[1:])} function {self._texts(form.close_call)}"
+            # White space may have come in one token with the mark.
+            begin = " ".join(f"{lark_text(text, self._special)}?" for text in form.open_call[1:])
+            body = f"{begin} function {self._texts(form.close_call)}"
         return f"{head} {body} {more} {self._texts(form.after)}"
 
     def _rules(self) -> str:
