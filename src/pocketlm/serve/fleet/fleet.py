@@ -101,7 +101,7 @@ class WorkerFleet:
         resident = await self._resident(name)
         if resident is None:
             return False
-        self._leave(resident)
+        self._leave(resident, "asked")
         await asyncio.shield(resident.worker.gone)
         return True
 
@@ -223,7 +223,7 @@ class WorkerFleet:
             free.sort(key=lambda one: (one.users > 0, one.used))
             leaving = sum(one.memory for one in self._leaving)
             if free and self._taken() - leaving + memory > self._budget:
-                self._leave(free[0])
+                self._leave(free[0], "room")
             else:
                 await self._next_change()
 
@@ -246,15 +246,16 @@ class WorkerFleet:
         if resident in self._leaving:
             self._spawn(resident.worker.end())
         else:
-            resident.start_timer(lambda: self._leave(resident))
+            resident.start_timer(lambda: self._leave(resident, "idle"))
 
-    def _leave(self, resident: Resident) -> None:
+    def _leave(self, resident: Resident, why: str) -> None:
         """It goes as soon as nobody uses it; new requests load it anew."""
         if self._residents.get(resident.wanted.key) is not resident:
             return
         resident.stop_timer()
         del self._residents[resident.wanted.key]
         self._leaving.add(resident)
+        _log.info("unloading %s: %s", resident.wanted.name, why)
         if resident.users == 0:
             self._spawn(resident.worker.end())
 

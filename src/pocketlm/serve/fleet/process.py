@@ -36,6 +36,7 @@ class Worker(asyncio.Protocol):
         pid: of the process.
         load: requests that run, that wait, positions held of the KV cache; as of the last step.
         gone: done once the process has ended and its memory is back.
+        prompt_tokens, output_tokens: of all requests so far.
         expected: whether it was told to end.
         code: its exit status, negative for a signal; None while it lives.
     """
@@ -44,6 +45,7 @@ class Worker(asyncio.Protocol):
         self.name = name
         self.pid = 0
         self.load: Sequence[int] = (0, 0, 0)
+        self.prompt_tokens = self.output_tokens = 0
         self.expected = False
         self.code: int | None = None
         self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -154,6 +156,7 @@ class Worker(asyncio.Protocol):
         if "step" in message:
             self.load = message["load"]
             for piece in message["step"]:
+                self.output_tokens += len(piece[2])
                 listener = self._listeners.get(piece[0])
                 if listener is None:
                     continue
@@ -167,6 +170,7 @@ class Worker(asyncio.Protocol):
                 self._reply.set_result(message)
             return
         if kind == "started":
+            self.prompt_tokens += value["prompt_tokens"]
             listener = self._listeners.get(value["id"])
             if listener is not None:
                 listener.begun(value)

@@ -75,4 +75,6 @@ class Resident:
             pid=self.worker.pid,
             kv_tokens=self.kv_tokens,
             kv_used=used if asked else 0,
+            prompt_tokens=self.worker.prompt_tokens,
+            output_tokens=self.worker.output_tokens,
         )

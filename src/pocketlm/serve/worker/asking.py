@@ -14,7 +14,7 @@ from pocketlm.engine.answer import Prompt as EncodedPrompt
 from pocketlm.engine.constraint import Constraint as EngineConstraint
 from pocketlm.engine.constraint import Grammars
 from pocketlm.engine.sampling import resolve
-from pocketlm.errors import ContextError, RequestError
+from pocketlm.errors import ContextError
 from pocketlm.serve.generation import (
     ChatPrompt,
     Constraint,
@@ -28,6 +28,7 @@ from pocketlm.serve.worker.loading import Running
 from pocketlm.serve.worker.loop import Asked, EngineLoop, Texts
 from pocketlm.serve.worker.port import Port
 from pocketlm.text import StreamDecoder, encode_fill, fill_ends
+from pocketlm.text.messages import check_messages
 
 _TAIL_TOKENS, _TAIL_CHARACTERS = 32, 64
 
@@ -72,7 +73,7 @@ class Asking:
     def _answer(self, id: int, generation: Mapping[str, Any]) -> None:
         asked = read_generation(generation)
         given = {name: value for name, value in asked.options.items() if value is not None}
-        options = {**self._running.order.options, **given}
+        options = {**self._running.setup.options, **given}
         if isinstance(asked.prompt, FillPrompt):
             ends = fill_ends(self._running.texts.tokenizer)
             options["stop_ids"] = [*options.get("stop_ids", ()), *ends]
@@ -113,14 +114,14 @@ class Asking:
     def _encode(
         self, prompt: Prompt, asked: Generation | None = None, max_tokens: int | None = None
     ) -> EncodedPrompt:
-        texts, order = self._running.texts, self._running.order
+        texts = self._running.texts
         match prompt:
             case TextPrompt():
                 return texts.plain(prompt.text, add_special=prompt.add_special)
             case ChatPrompt():
                 context = self._running.engine.config.context
                 return texts.chat(
-                    _whole(prompt.messages, order.messages, order.system),
+                    self._running.setup.conversation(check_messages(prompt.messages)),
                     tools=prompt.tools,
                     variables=prompt.variables,
                     continue_last=prompt.continue_last,
@@ -151,7 +152,7 @@ class Asking:
                 )
             found.append(tokens[: engine.config.context])
             engine.check_ids(found[-1])
-        self._loop.put(Texts(id, found, []))
+        self._loop.put(Texts(id, found))
 
     def _tokenize(self, id: int, prompt: Mapping[str, Any]) -> None:
         tokens = self._encode(read_prompt(prompt)).tokens
@@ -164,15 +165,3 @@ class Asking:
             self._running.engine.check_ids(tokens)
         text = self._running.texts.tokenizer.decode(tokens, skip_special=False)
         self._port.send({"result": {"id": id, "value": text}})
-
-
-def _whole(
-    given: Sequence[Mapping[str, Any]], first: Sequence[Mapping[str, Any]], system: str | None
-) -> list[Mapping[str, Any]]:
-    """The conversation with what the model's maker put before it."""
-    messages = [*first, *given]
-    if system and not any(isinstance(m, Mapping) and m.get("role") == "system" for m in messages):
-        messages.insert(0, {"role": "system", "content": system})
-    if not given:
-        raise RequestError("a conversation needs at least one message")
-    return messages

@@ -13,6 +13,7 @@ from pocketlm.engine.options import EngineOptions
 from pocketlm.engine.prompts import TextSide, text_side
 from pocketlm.models import ModelSpec, open_model
 from pocketlm.serve.worker.order import Order
+from pocketlm.store.setup import Setup
 from pocketlm.text import fill_tokens
 
 # Positions of the KV cache for all answers together where it is not said: few need a whole context.
@@ -32,7 +33,7 @@ class Opened:
 class Running:
     """A model that can be asked."""
 
-    order: Order
+    setup: Setup
     texts: TextSide
     engine: Engine
     defaults: Mapping[str, float]
@@ -60,13 +61,14 @@ def open_order(order: Order) -> Opened:
 def load(order: Order, opened: Opened) -> Running:
     """Loads what was opened. Raises CapacityError where there is less memory now."""
     spec = opened.spec
-    texts = text_side(spec, order.name, order.template)
+    setup = Setup(**order.setup)
+    texts = text_side(spec, order.name, setup.template)
     built = build_engine(spec, texts.tokenizer.eos_ids, opened.options)
     facts = _facts(order, spec, texts, built.context)
     spec.close()
     pages = max(built.engine.runner.pages)
     tokens = pages * built.engine.runner.page_positions
-    return Running(order, texts, built.engine, spec.generation, facts, tokens, built.threads)
+    return Running(setup, texts, built.engine, spec.generation, facts, tokens, built.threads)
 
 
 def _facts(order: Order, spec: ModelSpec, texts: TextSide, context: int) -> dict[str, Any]:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -18,9 +18,10 @@ from pocketlm.engine.constraint import Constraint
 from pocketlm.engine.context import Overflow
 from pocketlm.engine.engine import Engine, Output
 from pocketlm.engine.request import Request, TokenLogprobs
+from pocketlm.engine.runner import Floats
 from pocketlm.engine.sampling import SamplingParams
-from pocketlm.engine.score import embed
-from pocketlm.errors import PocketLMError
+from pocketlm.engine.score import embed_steps
+from pocketlm.errors import CapacityError, PocketLMError
 from pocketlm.serve.wire import Score, error_record, score_record, vector_record
 from pocketlm.serve.worker.port import Port
 from pocketlm.text import StreamDecoder
@@ -43,13 +44,14 @@ class Asked:
     prompt_logprobs: int | None
 
 
-@dataclass(frozen=True)
+@dataclass
 class Texts:
-    """Texts in tokens, of which vectors are wanted."""
+    """Texts in tokens, of which vectors are wanted; those that are there, and the one under way."""
 
     id: int
     tokens: list[list[int]]
-    vectors: list[str]
+    vectors: list[str] = field(default_factory=list)
+    steps: Generator[bool, None, Floats] | None = None
 
 
 class EngineLoop:
@@ -177,6 +179,10 @@ class EngineLoop:
     def _recover(self, error: Exception) -> None:
         """All requests end; the engine begins anew with an empty cache."""
         _log.error("a step of the engine failed", exc_info=error)
+        while self._texts:
+            texts = self._texts.popleft()
+            self._forget(texts.id)
+            self._port.fail(texts.id, PocketLMError(f"the engine failed on a step: {error}"))
         for request in self._engine.reset():
             id = self._ids.get(request)
             if id is not None:
@@ -202,13 +208,10 @@ class EngineLoop:
         return [score_record(id, value, self._token_bytes(id)) for id, value in pairs]
 
     def _embed(self) -> None:
-        """One text of the request that came first."""
+        """One step of the texts that came first; between any two the answers have one of theirs."""
         texts = self._texts[0]
         try:
-            if self._wanted[texts.id]:
-                tokens = texts.tokens[len(texts.vectors)]
-                texts.vectors.append(vector_record(embed(self._engine, tokens).tobytes()))
-            if self._wanted[texts.id] and len(texts.vectors) < len(texts.tokens):
+            if self._wanted[texts.id] and not self._advance(texts):
                 return
             if self._wanted[texts.id]:
                 counts = [len(tokens) for tokens in texts.tokens]
@@ -216,8 +219,26 @@ class EngineLoop:
                 self._port.send({"result": {"id": texts.id, "value": result}})
         except PocketLMError as error:
             self._port.fail(texts.id, error)
+        if texts.steps is not None:
+            texts.steps.close()
         self._texts.popleft()
         self._forget(texts.id)
+
+    def _advance(self, texts: Texts) -> bool:
+        """Whether all its vectors are there now."""
+        if len(texts.vectors) == len(texts.tokens):
+            return True
+        if texts.steps is None:
+            texts.steps = embed_steps(self._engine, texts.tokens[len(texts.vectors)])
+        try:
+            advanced = next(texts.steps)
+        except StopIteration as done:
+            texts.vectors.append(vector_record(done.value.tobytes()))
+            texts.steps = None
+            return len(texts.vectors) == len(texts.tokens)
+        if not advanced and not self._engine.busy:
+            raise CapacityError("the text does not fit the free blocks of the KV cache")
+        return False
 
 
 def _started(asked: Asked, request: Request) -> dict[str, Any]:

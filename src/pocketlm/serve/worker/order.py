@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,10 +14,7 @@ class Order:
     path: the file, or the folder of safetensors.
     digest, quantization: as the store knows them; "" where it does not.
     engine: fields of ``EngineOptions``.
-    system: a system message for conversations that have none.
-    template: a jinja2 chat template in the place of the file's.
-    messages: that every conversation begins with.
-    options: of sampling, for requests that do not give them.
+    setup: fields of ``store.Setup``, what the model's maker put beside the weights.
     """
 
     name: str
@@ -25,7 +22,4 @@ class Order:
     digest: str = ""
     quantization: str = ""
     engine: Mapping[str, Any] = field(default_factory=dict)
-    system: str | None = None
-    template: str | None = None
-    messages: Sequence[Mapping[str, Any]] = ()
-    options: Mapping[str, Any] = field(default_factory=dict)
+    setup: Mapping[str, Any] = field(default_factory=dict)
