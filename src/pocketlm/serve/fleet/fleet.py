@@ -123,9 +123,10 @@ class WorkerFleet:
         self._draining = True
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(
-            *(one.worker.end() for one in self._all()), *self._tasks, return_exceptions=True
-        )
+        ending = [one.worker.end() for one in self._all()]
+        await asyncio.gather(*ending, *self._tasks, return_exceptions=True)
+        self._residents.clear()
+        self._leaving.clear()
 
     # Having a model
 
