@@ -205,8 +205,13 @@ class ScriptedFleet:
             for name in self.loaded_names
         ]
 
-    async def load(self, name: str, *, keep_alive: float | None = None, pin: bool = False) -> None:
+    async def load(
+        self, name: str, *, keep_alive: float | None = None, pin: bool | None = None
+    ) -> None:
         self.loaded_names[self._facts(name).name] = keep_alive
+
+    async def needs(self, name: str) -> int:
+        return self._facts(name).parameters
 
     async def unload(self, name: str) -> bool:
         return self.loaded_names.pop(self._facts(name).name, "no") != "no"

@@ -17,12 +17,12 @@ from pocketlm.serve.services import Services
 
 
 class LoadRequest(BaseModel):
-    """Which model to load, and how long it stays."""
+    """Which model to load, and how long it stays; ``pin`` false unpins it."""
 
     model_config = ConfigDict(extra="forbid")
     model: str = Field(min_length=1, max_length=512)
     keep_alive: float | None = Field(default=None, allow_inf_nan=False)
-    pin: bool = False
+    pin: bool | None = None
 
 
 class UnloadRequest(BaseModel):

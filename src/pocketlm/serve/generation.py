@@ -312,8 +312,19 @@ class Fleet(Protocol):
 
     def loaded(self) -> Sequence[LoadedModel]: ...
 
-    async def load(self, name: str, *, keep_alive: float | None = None, pin: bool = False) -> None:
-        """Loads a model without asking anything of it."""
+    async def load(
+        self, name: str, *, keep_alive: float | None = None, pin: bool | None = None
+    ) -> None:
+        """Loads a model without asking anything of it.
+
+        pin: whether it stays whatever else is asked for; None leaves that as it is.
+        """
+
+    async def needs(self, name: str) -> int:
+        """Bytes that a model takes once it is loaded, by its header; nothing is loaded for that.
+
+        Raises as ``use`` does.
+        """
 
     async def unload(self, name: str) -> bool:
         """Unloads a model when its requests have ended; False where it was not loaded."""

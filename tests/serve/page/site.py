@@ -44,9 +44,12 @@ class PinningFleet(ScriptedFleet):
     read: int = 0
     written: int = 0
 
-    async def load(self, name: str, *, keep_alive: float | None = None, pin: bool = False) -> None:
+    async def load(
+        self, name: str, *, keep_alive: float | None = None, pin: bool | None = None
+    ) -> None:
         await super().load(name, keep_alive=keep_alive, pin=pin)
-        (self.pinned.add if pin else self.pinned.discard)(name)
+        if pin is not None:
+            (self.pinned.add if pin else self.pinned.discard)(name)
 
     def loaded(self) -> Sequence[LoadedModel]:
         return [

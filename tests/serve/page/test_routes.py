@@ -64,6 +64,16 @@ def test_a_model_that_is_served_from_a_file_is_listed_too(client: httpx.Client) 
     assert (last["size"], last["licence"], last["class"]) == (None, None, "Micro")
 
 
+def test_the_memory_of_a_model_is_known_before_it_is_loaded(
+    client: httpx.Client, site: Site
+) -> None:
+    answer = client.get("/page/memory", params={"model": "tiny:latest"})
+    assert answer.json() == {"model": "tiny:latest", "memory": 134_515_008}
+    assert site.fleet.loaded_names == {}
+    assert client.get("/page/memory", params={"model": "none"}).status_code == 404
+    assert client.get("/page/memory", params={"model": ""}).status_code == 400
+
+
 def test_the_catalog_says_what_can_be_pulled(client: httpx.Client) -> None:
     known = {one["name"]: one for one in client.get("/page/catalog").json()["models"]}
     assert known["smollm2:135m"]["class"] == "Micro"

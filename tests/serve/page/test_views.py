@@ -33,6 +33,7 @@ def test_models_show_their_facts(page: Any) -> None:
     assert cells[0].split("\n") == ["Micro", "268.1M"]
     assert cells[1:4] == ["Q4_K_M", "32,768", "164.2 MB"]
     assert cells[5] == "gemma"
+    expect(row(page, "gemma3:270m")).to_contain_text("134.5 MB\nwhen loaded", use_inner_text=True)
     assert page.locator("#catalog option[value='smollm2:135m']").count() == 1
 
 
@@ -104,14 +105,22 @@ def test_a_pull_can_be_stopped(page: Any, site: Site) -> None:
     wait_until(page, lambda: site.stopped == ["pull"])
 
 
-def test_a_pull_that_fails_says_why(page: Any, site: Site) -> None:
-    site.pulls = [*pulling(0), {"error": "no space left: 100 MB are wanted, 3 MB are free"}]
+FULL = "no space left: 100 MB are wanted, 3 MB are free"
+
+
+@pytest.mark.parametrize(
+    ("end", "why"),
+    [([{"error": FULL}], FULL), ([], "The connection ended before the pull did.")],
+    ids=["error", "cut off"],
+)
+def test_a_pull_that_fails_says_why(
+    page: Any, site: Site, end: list[dict[str, Any]], why: str
+) -> None:
+    site.pulls = [*pulling(0), *end]
     view(page, "Models")
     page.get_by_label("Get a model").fill("qwen3:0.6b")
     page.keyboard.press("Enter")
-    expect(page.locator("#pulls").get_by_role("alert")).to_have_text(
-        "no space left: 100 MB are wanted, 3 MB are free"
-    )
+    expect(page.locator("#pulls").get_by_role("alert")).to_have_text(why)
     page.locator("#pulls").get_by_role("button", name="Dismiss").click()
     expect(page.locator("#pulls li")).to_have_count(0)
 

@@ -63,6 +63,8 @@ class WorkerFleet:
         self._reserved = 0  # bytes of models that are being loaded
         self._room = asyncio.Lock()  # one makes room at a time, in order of arrival
         self._changed = asyncio.Event()
+        self._needs: dict[str, int] = {}  # bytes of models whose headers were read
+        self._looking = asyncio.Lock()  # one header is read at a time where nobody loads it
         self._deaths: dict[str, deque[float]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._draining = False
@@ -91,11 +93,22 @@ class WorkerFleet:
     def loaded(self) -> Sequence[LoadedModel]:
         return [one.record() for one in (*self._residents.values(), *self._leaving)]
 
-    async def load(self, name: str, *, keep_alive: float | None = None, pin: bool = False) -> None:
+    async def load(
+        self, name: str, *, keep_alive: float | None = None, pin: bool | None = None
+    ) -> None:
         async with self.use(name, keep_alive=keep_alive) as model:
             for resident in self._residents.values():
-                if resident.worker is model.worker:
-                    resident.pinned = resident.pinned or pin
+                if resident.worker is model.worker and pin is not None:
+                    resident.pinned = pin
+
+    async def needs(self, name: str) -> int:
+        self._refuse_draining()
+        wanted = await asyncio.to_thread(self._names.find, name)
+        async with self._looking:
+            if wanted.key not in self._needs:
+                worker = await self._opened(wanted)
+                await worker.end()
+            return self._needs[wanted.key]
 
     async def unload(self, name: str) -> bool:
         resident = await self._resident(name)
@@ -188,12 +201,24 @@ class WorkerFleet:
             resident.keep_alive = self._config.keep_alive
             self._idle(resident)
 
-    async def _loaded(self, wanted: Wanted) -> Resident:
+    async def _opened(self, wanted: Wanted) -> Worker:
+        """A worker that has read the model's header; what it will take is known then."""
         self._refuse_deadly(wanted)
         worker = await Worker.start(wanted.name, self._command)
+        try:
+            self._needs[wanted.key] = await worker.open(wanted.order) + PROCESS_BYTES
+        except BaseException as error:
+            if isinstance(error, WorkerError):
+                self._died(wanted)
+            await worker.end()
+            raise
+        return worker
+
+    async def _loaded(self, wanted: Wanted) -> Resident:
+        worker = await self._opened(wanted)
+        memory = self._needs[wanted.key]
         reserved = 0
         try:
-            memory = await worker.open(wanted.order) + PROCESS_BYTES
             async with self._room:
                 await self._make_room(wanted, memory)
                 self._reserved += memory

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Query, Response
 
 from pocketlm import catalog
 from pocketlm.serve.generation import LoadedModel
@@ -30,6 +30,11 @@ def router(services: Services) -> APIRouter:
         response.headers["Cache-Control"] = "no-store"
         stored = await asyncio.to_thread(services.store.list)
         return {"models": describe(stored, fleet.loaded())}
+
+    @made.get("/memory")
+    async def memory(model: Annotated[str, Query(min_length=1, max_length=512)]) -> dict[str, Any]:
+        """What a model would take; asked for one at a time, since its file has to be looked at."""
+        return {"model": model, "memory": await fleet.needs(model)}
 
     @made.get("/catalog")
     async def known() -> dict[str, Any]:

@@ -9,6 +9,8 @@ export let models = null;
 
 const listeners = new Set();
 const busy = new Map();  // name -> what is being done with it
+const needs = new Map();  // name -> bytes that it will take; null where that cannot be said
+let learning = false;
 
 export const onModels = (listener) => listeners.add(listener);
 export const isLoaded = (name) => Boolean(models?.find((one) => one.name === name)?.loaded);
@@ -26,6 +28,21 @@ export async function refresh(quiet = false) {
   }
   draw();
   for (const listener of listeners) listener();
+  learnNeeds();
+}
+
+/** Asks what models will take that are not loaded, one after the other while the view is open. */
+async function learnNeeds() {
+  if (learning) return;
+  learning = true;
+  for (;;) {
+    const next = models.find((one) => one.memory === null && !needs.has(one.name));
+    if (!next || byId("models").hidden) break;
+    const asked = get(`/page/memory?model=${encodeURIComponent(next.name)}`, { quiet: true });
+    needs.set(next.name, await asked.then((found) => found.memory, () => null));
+    draw();
+  }
+  learning = false;
 }
 
 export function setUp() {
@@ -73,7 +90,7 @@ function row(model) {
     [model.context ? model.context.toLocaleString("en") : "not said",
       model.loaded && `${model.loaded.context.toLocaleString("en")} in use`],
     [model.size === null ? "–" : sizeText(model.size)],
-    [model.memory === null ? "–" : sizeText(model.memory)],
+    memory(model),
     [model.licence ?? "not said"],
   ];
   return h("tr", { class: model.loaded ? "loaded" : null },
@@ -81,6 +98,12 @@ function row(model) {
     cells.map(([value, more], at) => h("td", { "data-name": COLUMNS[at + 1] },
       h("span", {}, value), more && h("small", {}, more))),
     h("td.actions", {}, actions(model)));
+}
+
+function memory(model) {
+  if (model.memory !== null) return [sizeText(model.memory), "in use"];
+  const need = needs.get(model.name) ?? null;
+  return need === null ? ["–"] : [sizeText(need), "when loaded"];
 }
 
 function state(model) {
@@ -100,11 +123,12 @@ function actions(model) {
     type: "button", disabled, "aria-label": `${label} ${model.name}`,
     onclick: () => act(model.name, doing, () => post(path, body)),
   }, label);
-  const load = (label, pin) => button(label, "loading", "/admin/load", { model: model.name, pin });
+  const load = (label, more = {}) =>
+    button(label, "loading", "/admin/load", { model: model.name, ...more });
   const { loaded } = model;
   return [
-    loaded ? button("Unload", "unloading", "/admin/unload", { model: model.name }) : load("Load", false),
-    loaded?.pinned ? load("Unpin", false) : load("Pin", true),
+    loaded ? button("Unload", "unloading", "/admin/unload", { model: model.name }) : load("Load"),
+    loaded?.pinned ? load("Unpin", { pin: false }) : load("Pin", { pin: true }),
     model.size !== null && iconButton("trash", `Delete ${model.name}`, () => remove(model), { disabled }),
   ];
 }
@@ -143,13 +167,17 @@ async function pull(name) {
   try {
     const response = await call("/api/pull", { body: { model: name, stream: true }, signal: stop.signal });
     const seen = { time: performance.now(), done: null, speed: 0 };
+    let status = "";
     for await (const text of lines(response)) {
       if (!text.trim()) continue;
       const report = JSON.parse(text);
       if (report.error) throw new ApiError(200, errorText(report.error));
       progress(report, bar, what, seen);
+      ({ status } = report);
     }
+    if (status !== "success") throw new ApiError(0, "The connection ended before the pull did.");
     line.remove();
+    needs.clear();  // the name may stand for another file now
     notice(`${name} is here.`);
   } catch (error) {
     failed(error, { name, line, bar, what, end });

@@ -10,9 +10,9 @@ const NUMBERS = ["temperature", "top_p", "top_k", "max_tokens", "seed"];
 export function setUp(onImport) {
   byId("open-settings").addEventListener("click", () => show(byId("settings").hidden));
   byId("close-settings").addEventListener("click", () => { show(false); byId("open-settings").focus(); });
-  byId("system").addEventListener("input", (event) => { current().system = event.target.value; keep(); });
+  byId("system").addEventListener("change", (event) => { current().system = event.target.value; keep(); });
   for (const name of NUMBERS) {
-    byId(name).addEventListener("input", ({ target }) => {
+    byId(name).addEventListener("change", ({ target }) => {
       const valid = target.value !== "" && target.validity.valid;
       option(name, valid ? target.valueAsNumber : undefined);
     });
