@@ -28,12 +28,12 @@ def row(page: Any, name: str) -> Any:
 
 def test_models_show_their_facts(page: Any) -> None:
     view(page, "Models")
-    expect(page.locator(".models tbody tr")).to_have_count(2)
+    expect(page.get_by_text("when loaded")).to_have_count(2)
     cells = row(page, "gemma3:270m").locator("td").all_inner_texts()
     assert cells[0].split("\n") == ["Micro", "268.1M"]
     assert cells[1:4] == ["Q4_K_M", "32,768", "164.2 MB"]
     assert cells[5] == "gemma"
-    expect(row(page, "gemma3:270m")).to_contain_text("134.5 MB\nwhen loaded", use_inner_text=True)
+    assert cells[4].split("\n") == ["134.5 MB", "when loaded"]
     assert page.locator("#catalog option[value='smollm2:135m']").count() == 1
 
 
@@ -52,6 +52,13 @@ def test_load_pin_unpin_unload(page: Any, site: Site) -> None:
     tiny.get_by_role("button", name="Unload tiny:latest", exact=True).click()
     expect(tiny).to_contain_text("on disk")
     assert site.fleet.loaded_names == {}
+
+
+def test_the_focus_stays_where_it_was_when_the_table_changes(page: Any) -> None:
+    view(page, "Models")
+    page.get_by_role("button", name="Load tiny:latest", exact=True).focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("button", name="Unload tiny:latest")).to_be_focused()
 
 
 def test_an_error_of_a_model_is_said(page: Any, site: Site) -> None:

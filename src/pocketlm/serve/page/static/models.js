@@ -11,6 +11,7 @@ const listeners = new Set();
 const busy = new Map();  // name -> what is being done with it
 const needs = new Map();  // name -> bytes that it will take; null where that cannot be said
 let learning = false;
+let focused = null;  // the place in the table that had the focus
 
 export const onModels = (listener) => listeners.add(listener);
 export const isLoaded = (name) => Boolean(models?.find((one) => one.name === name)?.loaded);
@@ -72,8 +73,25 @@ export async function show() {
 }
 
 function draw() {
-  byId("model-list").replaceChildren(models.length ? table() : h("p.muted.empty", {},
+  const list = byId("model-list");
+  const { activeElement: active } = document;
+  if (list.contains(active)) focused = place(active);
+  list.replaceChildren(models.length ? table() : h("p.muted.empty", {},
     "No model is on this disk yet. smollm2:135m is a small one to begin with."));
+  if (focused && document.activeElement === document.body)
+    for (const button of list.querySelectorAll("button:enabled")) {
+      if (place(button) === focused) {
+        focused = null;
+        button.focus();
+        break;
+      }
+    }
+}
+
+/** Where a button stands in the table: the same place after the table is drawn anew. */
+function place(button) {
+  const row = button.closest("tr");
+  return row && `${row.dataset.model} ${[...row.querySelectorAll("button")].indexOf(button)}`;
 }
 
 const COLUMNS = ["Model", "Class", "Quantization", "Context", "Disk", "Memory", "Licence", ""];
@@ -93,7 +111,7 @@ function row(model) {
     memory(model),
     [model.licence ?? "not said"],
   ];
-  return h("tr", { class: model.loaded ? "loaded" : null },
+  return h("tr", { class: model.loaded ? "loaded" : null, "data-model": model.name },
     h("th", { scope: "row" }, h("span.name", {}, model.name), h("small", {}, state(model))),
     cells.map(([value, more], at) => h("td", { "data-name": COLUMNS[at + 1] },
       h("span", {}, value), more && h("small", {}, more))),
