@@ -10,6 +10,7 @@ namespace pocketlm {
 namespace {
 
 constexpr int32_t kBuckets = 2048;
+constexpr size_t kFew = 64;  // candidates that are sorted at once
 constexpr size_t kNucleus = 1024;  // tokens tried first for top-p; text is rarely less certain
 
 }  // namespace
@@ -91,6 +92,11 @@ void Candidates::keep_min_p(float min_p) {
 // the candidates of that range. Returns the mass of those ahead of it. The bucket is a
 // non-decreasing function of the key (float rounding is monotone), so this is exact.
 double Candidates::find_range(double target) {
+  if (keys_.size() <= kFew) {  // not worth the histogram, which is far from any cache by now
+    order_.resize(keys_.size());
+    std::iota(order_.begin(), order_.end(), 0u);
+    return 0;
+  }
   float low = keys_[0];
   float high = keys_[0];
   for (float key : keys_) {

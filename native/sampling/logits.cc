@@ -5,6 +5,7 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <functional>
 #include <limits>
 
 namespace pocketlm {
@@ -12,6 +13,7 @@ namespace {
 
 constexpr size_t kLanes = 16;  // independent accumulators, four vectors of four
 constexpr size_t kChunk = 4096;  // floats summed in single precision before a double takes over
+constexpr size_t kStretch = 32;     // logits that are passed over together where all are too small
 constexpr size_t kFineChunk = 256;  // the same where the sum's own error shows
 constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 
@@ -42,12 +44,6 @@ inline float exp_nonpositive(float x) {
   p = p * r + 5.0000001201e-1f;
   const float power = std::bit_cast<float>((n + 127) << 23);
   return x < -87.0f ? 0.0f : (p * r * r + r + 1.0f) * power;
-}
-
-// Whether one of 16 values is above the threshold: a test whether they can all be passed over.
-inline bool any_above(const float* x, float threshold) {
-  const Vector least = Vector{} + threshold;
-  return any((load(x) > least) | (load(x + 4) > least) | (load(x + 8) > least) | (load(x + 12) > least));
 }
 
 }  // namespace
@@ -143,11 +139,40 @@ RowDivergence row_divergence(std::span<const float> reference, std::span<const f
   };
 }
 
+namespace {
+
+// The largest value of each stretch of kStretch.
+void stretch_maxima(std::span<const float> logits, std::vector<float>& maxima) {
+  maxima.clear();
+  for (size_t begin = 0; begin < logits.size(); begin += kStretch) {
+    const size_t end = std::min(begin + kStretch, logits.size());
+    size_t i = begin;
+    Vector max = Vector{} + kMinusInfinity;
+    for (; i + 4 <= end; i += 4) max = larger(load(&logits[i]), max);
+    float best = std::max(std::max(max[0], max[1]), std::max(max[2], max[3]));
+    for (; i < end; ++i) best = std::max(best, logits[i]);
+    maxima.push_back(best);
+  }
+}
+
+// Below the logit of the best `count`-th candidate, and near it: that many stretches hold one that is not below this.
+float threshold_below(std::span<const float> maxima, size_t count) {
+  if (maxima.size() <= count) return kMinusInfinity;
+  thread_local std::vector<float> order;
+  order.assign(maxima.begin(), maxima.end());
+  std::nth_element(order.begin(), order.begin() + static_cast<ptrdiff_t>(count - 1), order.end(), std::greater<>());
+  return std::nextafter(order[count - 1], kMinusInfinity);
+}
+
+}  // namespace
+
 void best_candidates(std::span<const float> logits, size_t count, std::vector<Candidate>& best) {
   best.clear();
   if (count == 0) return;
   const size_t capacity = std::max<size_t>(4 * count, 256);
-  float threshold = kMinusInfinity;
+  thread_local std::vector<float> maxima;
+  stretch_maxima(logits, maxima);
+  float threshold = threshold_below(maxima, count);
   // Ids come in ascending order, so a later logit equal to the threshold always ranks behind it.
   auto offer = [&](size_t i) {
     if (!(logits[i] > threshold)) return;
@@ -158,11 +183,11 @@ void best_candidates(std::span<const float> logits, size_t count, std::vector<Ca
     best.resize(count);
     threshold = best[count - 1].logit;
   };
-  size_t i = 0;
-  for (; i + kLanes <= logits.size(); i += kLanes)
-    if (any_above(&logits[i], threshold))
-      for (size_t j = 0; j < kLanes; ++j) offer(i + j);
-  for (; i < logits.size(); ++i) offer(i);
+  for (size_t stretch = 0; stretch < maxima.size(); ++stretch) {
+    if (!(maxima[stretch] > threshold)) continue;
+    const size_t end = std::min((stretch + 1) * kStretch, logits.size());
+    for (size_t i = stretch * kStretch; i < end; ++i) offer(i);
+  }
   std::sort(best.begin(), best.end(), ranks_before);
   if (best.size() > count) best.resize(count);
 }

@@ -55,8 +55,10 @@ class _Budget:
 
     def share(self, request: Request) -> int:
         """How many of the tokens that a request misses it can have."""
+        if request.missing == 1:  # most are such
+            return int(self.tokens > 0 and self.rows > 0)
         count = min(request.missing, self.tokens)
-        if request.missing > 1 and self.prompts < inf:
+        if self.prompts < inf:
             most = tokens_of(max(0.0, self.prompts), request.computed)
             # One token is always read, in all but the steps that are to have none.
             count = min(count, most or int(self.prompts > 0 and not self.read))
@@ -65,8 +67,10 @@ class _Budget:
 
     def take(self, request: Request, count: int) -> None:
         self.tokens -= count
-        self.rows -= _rows(request, count)
-        if request.missing > 1:
+        if request.missing == 1:
+            self.rows -= 1
+        else:
+            self.rows -= _rows(request, count)
             self.prompts -= work_of(count, request.computed)
             self.read = True
 
