@@ -151,6 +151,15 @@ void Executor::check_tables(const Batch& batch) const {
   }
 }
 
+// How many of a sequence's new tokens attend together: a few of them are cut so that no thread waits for another one.
+int64_t Executor::tile_of(int64_t length) const {
+  int64_t heads = kAttentionTile;
+  for (const AttentionOp& op : program.layers()) heads = std::min(heads, op.kv_heads);
+  int64_t tile = kAttentionTile;
+  while (tile > kLeastTile && ceil_div(length, tile) * heads < 2 * pool_.size()) tile /= 2;
+  return tile;
+}
+
 void Executor::plan(const Batch& batch) {
   batch_ = batch;
   sequence_of_.clear();
@@ -159,8 +168,8 @@ void Executor::plan(const Batch& batch) {
   int64_t token = 0;
   for (size_t s = 0; s < batch.lengths.size(); ++s) {
     const int64_t length = batch.lengths[s], start = batch.starts[s];
-    for (int64_t i = 0; i < length; i += kAttentionTile)
-      tiles_.push_back({int64_t(s), token + i, std::min(kAttentionTile, length - i), start + i});
+    const int64_t tile = tile_of(length);
+    for (int64_t i = 0; i < length; i += tile) tiles_.push_back({int64_t(s), token + i, std::min(tile, length - i), start + i});
     for (int64_t i = 0; i < length; ++i) {
       sequence_of_.push_back(int64_t(s));
       position_of_.push_back(start + i);

@@ -37,6 +37,9 @@ struct Batch {
 // Panels whose sums are kept apart while both halves of Quantize::Fine activations are multiplied.
 inline constexpr int64_t kFinePanels = 8;
 
+// New tokens of one sequence that are never spread over several tiles of attention.
+inline constexpr int64_t kLeastTile = 4;
+
 // One step at a time: a second one, from another thread, is refused.
 class Executor {
  public:
@@ -76,6 +79,7 @@ class Executor {
 
   void check(const Batch& batch) const;
   void check_tables(const Batch& batch) const;
+  int64_t tile_of(int64_t length) const;
   void plan(const Batch& batch);
   int64_t rows_of(int buffer) const;
   float* row(int buffer, int64_t i) const;
