@@ -20,6 +20,7 @@ def browser() -> Iterator[Any]:
     path = shutil.which("chromium") or shutil.which("chromium-browser")
     if path is None:
         pytest.skip("no Chromium is installed; 'apt-get install chromium' brings one")
+    api.expect.set_options(timeout=15_000)  # the machine may be busy with other tests
     with api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield browser

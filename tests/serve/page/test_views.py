@@ -235,7 +235,14 @@ def test_a_server_that_is_gone_or_locked_is_said_so(timed: Any, site: Site) -> N
     timed.clock.run_for(1000)
     expect(pulse).to_have_text("no connection")
     timed.unroute("**/page/live")
+    slower = {"status": 429, "headers": {"Retry-After": "5"}, "body": "{}"}
+    timed.route("**/page/live", lambda route: route.fulfill(**slower))
+    timed.clock.run_for(1000)
+    expect(pulse).to_have_text("asked too often")
+    timed.unroute("**/page/live")
     timed.evaluate(f"sessionStorage.setItem('pocketlm.key', '{KEY}')")
+    timed.clock.run_for(4000)
+    expect(pulse).to_have_text("asked too often")
     timed.clock.run_for(1000)
     expect(pulse).to_have_text("ready, no model loaded")
 

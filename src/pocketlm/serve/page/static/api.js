@@ -4,9 +4,10 @@ const KEY = "pocketlm.key";
 
 /** What the server answered instead of what was asked for. */
 export class ApiError extends Error {
-  constructor(status, message) {
+  constructor(status, message, retryAfter = 0) {
     super(message);
     this.status = status;
+    this.retryAfter = retryAfter;  // seconds
   }
 }
 
@@ -40,7 +41,8 @@ export async function call(path, { method, body, signal, quiet = false } = {}) {
       signal,
     });
     if (response.ok) return response;
-    const error = new ApiError(response.status, await reason(response));
+    const wait = Number(response.headers.get("Retry-After")) || 0;
+    const error = new ApiError(response.status, await reason(response), wait);
     if (response.status !== 401 || quiet || !askForKey) throw error;
     // Another request may have got a key while this one was under way.
     if (key.get() === sent && !(await askForKey(error.message))) throw error;

@@ -29,18 +29,21 @@ function resume() {
 
 async function ask() {
   let now = null;
+  let wait = EVERY;
   try {
     now = withRates(await get("/page/live", { quiet: true, signal: AbortSignal.timeout(5000) }));
   } catch (error) {
     if (error.status === 401) now = { denied: "a key is needed" };
     if (error.status === 403) now = { denied: "not with this key" };
+    if (error.status === 429) now = { denied: "asked too often" };
+    wait = Math.max(EVERY, 1000 * (error.retryAfter ?? 0));
     before = null;
   }
   history.push(now);
   if (history.length > KEPT) history.shift();
   for (const listener of listeners) listener(now);
   clearTimeout(timer);
-  if (document.visibilityState === "visible") timer = setTimeout(ask, EVERY);
+  if (document.visibilityState === "visible") timer = setTimeout(ask, wait);
 }
 
 /** Tokens a second, from the counters of this sample and of the one before. */
