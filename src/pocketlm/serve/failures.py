@@ -32,6 +32,7 @@ def failure_body(
     path: str, status: int, message: str, *, param: str | None = None, code: str | None = None
 ) -> dict[str, Any]:
     """The body of an error in the shape of the API that ``path`` belongs to."""
+    message = message.encode("utf-8", "replace").decode()  # it may quote half a character
     if path.startswith(_MESSAGES):
         kind = _ANTHROPIC.get(status, "api_error")
         error = {"type": kind, "message": message}

@@ -177,6 +177,12 @@ def test_quoted_arguments_are_opened() -> None:
     assert read(QWEN3, text) == call(0, "f", {"a": 1})
 
 
+def test_half_a_character_does_not_leave() -> None:
+    text = '{"name": "f", "arguments": {"a": "\\ud83d", "b": "\\ud83d\\ude00"}}'
+    parts = dict(read(QWEN3, text))
+    assert json.loads(parts["arguments 0"]) == {"a": "\ufffd", "b": "😀"}
+
+
 def test_json_that_cannot_be_a_call_is_not_held_back() -> None:
     reader = AnswerReader(QWEN3, Started(prompt_tokens=1), tools=True, reasoning=True)
     assert joined(reader.push('{"answer": ')) == [("content", '{"answer":')]

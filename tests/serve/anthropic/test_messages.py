@@ -38,13 +38,15 @@ def client(url: str) -> anthropic.Anthropic:
 
 def ask(url: str, **more: Any) -> anthropic.types.Message:
     asked: dict[str, Any] = {"model": "tiny", "max_tokens": 100, "messages": [USER]}
-    return client(url).messages.create(**{**asked, **more})
+    with client(url) as asking:
+        return asking.messages.create(**{**asked, **more})
 
 
 def stream(url: str, **more: Any) -> list[Any]:
     """The events as they come over the wire."""
     asked: dict[str, Any] = {"model": "tiny", "max_tokens": 100, "messages": [USER]}
-    return list(client(url).messages.create(**{**asked, **more, "stream": True}))
+    with client(url) as asking, asking.messages.create(**{**asked, **more, "stream": True}) as sent:
+        return list(sent)
 
 
 def test_an_answer_is_a_message(serve: Callable[..., str]) -> None:
@@ -120,7 +122,7 @@ def test_a_stream_adds_up_to_the_message(serve: Callable[..., str], thinks: bool
     asked: Any = {"model": "tiny", "max_tokens": 999, "messages": [USER], "tools": [TOOL]}
     if thinks:
         asked["thinking"] = {"type": "adaptive"}
-    with client(url).messages.stream(**asked) as streamed:
+    with client(url) as asking, asking.messages.stream(**asked) as streamed:
         assembled = streamed.get_final_message().to_dict()
     whole = ask(url, **asked).to_dict()
 
@@ -279,7 +281,8 @@ def test_an_answer_that_a_stop_sequence_ended_names_it(serve: Callable[..., str]
 
 def test_tokens_are_counted(serve: Callable[..., str]) -> None:
     url = serve(ScriptedFleet())
-    counted = client(url).messages.count_tokens(model="tiny", messages=[USER], system="Be brief.")
+    with client(url) as asking:
+        counted = asking.messages.count_tokens(model="tiny", messages=[USER], system="Be brief.")
     assert counted.input_tokens == len("<system>Be brief.<user>Hi")
 
 
@@ -319,6 +322,7 @@ def blocks(*given: Any) -> dict[str, Any]:
         ({"messages": []}, "messages"),
         ({"messages": [{"role": "tool", "content": "x"}]}, "role"),
         ({"max_tokens": 0}, "max_tokens"),
+        ({"stop_sequences": ["x"] * 65}, "stop_sequences"),
         ({"max_tokens": "many"}, "max_tokens"),
         ({"system": [{"type": "image"}]}, "system[0]"),
         ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, "no tools of its own"),
@@ -359,6 +363,13 @@ def test_an_unknown_model_is_not_found(serve: Callable[..., str]) -> None:
     assert "nope" in message
 
 
+def test_a_name_in_half_a_character_is_not_found(serve: Callable[..., str]) -> None:
+    asked = {"model": "\ud800", "max_tokens": 9, "messages": [USER]}
+    url = serve(ScriptedFleet())
+    response = httpx.post(f"{url}/v1/messages", content=json.dumps(asked).encode(), timeout=10)
+    assert response.status_code in (400, 404)
+
+
 @pytest.mark.parametrize("streamed", [True, False])
 def test_what_fails_before_the_answer_is_a_status(
     serve: Callable[..., str], streamed: bool
@@ -394,7 +405,8 @@ def test_what_fails_within_a_stream_is_an_event(
 
 def raw(url: str, **more: Any) -> Any:
     asked: Any = {"model": "tiny", "max_tokens": 100, "messages": [USER], **more}
-    return client(url).messages.with_raw_response.create(**asked)
+    with client(url) as asking:
+        return asking.messages.with_raw_response.create(**asked)
 
 
 def test_fields_that_change_nothing_are_listed(serve: Callable[..., str]) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 _MOST_PYTHON = 64 << 10
 
 _ARGUMENTS = ("arguments", "parameters")
+_LONE = re.compile("[\ud800-\udfff]")
 # Where a text that begins like this can still become calls in JSON.
 _KEYS = ('"name"', '"type"', '"function"', '"arguments"', '"parameters"')
 
@@ -85,7 +86,7 @@ def _from_object(value: Any, complete: bool) -> Call | None:
             return None
     if arguments is None:
         arguments = {}
-    return Call(name, _encode(arguments)) if isinstance(arguments, dict) else None
+    return _call(name, arguments) if isinstance(arguments, dict) else None
 
 
 def python_calls(text: str) -> Calls | None:
@@ -119,7 +120,7 @@ def _from_python(value: ast.expr) -> Call:
     named = {word.arg or "": ast.literal_eval(word.value) for word in value.keywords}
     if "" in named:
         raise ValueError("arguments without names")
-    return Call(name, _encode(named))
+    return _call(name, named)
 
 
 def may_be_json_calls(text: str) -> bool:
@@ -140,8 +141,10 @@ def may_be_python_calls(text: str) -> bool:
     return re.fullmatch(r"\s*(\[\s*([A-Za-z_][\w.]*\s*(\(.*)?)?)?", text, re.DOTALL) is not None
 
 
-def _encode(arguments: dict[str, Any]) -> str:
-    return json.dumps(arguments, ensure_ascii=False, allow_nan=False)
+def _call(name: str, arguments: dict[str, Any]) -> Call:
+    """A call in valid Unicode: a model may write half a pair of escapes, such as \\ud83d."""
+    text = json.dumps(arguments, ensure_ascii=False, allow_nan=False)
+    return Call(_LONE.sub("\ufffd", name), _LONE.sub("\ufffd", text))
 
 
 def _finite(text: str) -> float:

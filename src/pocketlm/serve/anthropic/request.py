@@ -83,7 +83,7 @@ class MessagesRequest(CountRequest):
     """A question."""
 
     max_tokens: Annotated[int, Field(strict=True, ge=1)]
-    stop_sequences: list[str] | None = None
+    stop_sequences: list[str] | None = Field(None, max_length=64)
     stream: bool = False
     temperature: float | None = None
     top_k: Annotated[int, Field(strict=True)] | None = None
