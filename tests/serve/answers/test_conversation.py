@@ -6,11 +6,21 @@ import json
 from typing import Any
 
 import pytest
-from tests.serve.answers.families import GEMMA3, PHI4, QWEN3, SMOLLM2, TIME, WEATHER
+from tests.serve.answers.families import (
+    GEMMA3,
+    LLAMA3,
+    PHI4,
+    QWEN3,
+    SMOLLM2,
+    TIME,
+    WEATHER,
+    accepts,
+)
 from tests.serve.answers.test_reader import call, read
 
 from pocketlm.errors import RequestError
-from pocketlm.serve.answers import tool_conversation
+from pocketlm.serve.answers import tool_constraint, tool_conversation
+from pocketlm.text.template import ChatTemplate
 
 CALL = {
     "id": "call_1",
@@ -86,3 +96,46 @@ def test_phi_reads_its_functions_beside_the_system_message() -> None:
 def test_bad_tools_are_refused() -> None:
     with pytest.raises(RequestError, match="list"):
         tool_conversation(QWEN3, [USER], "weather")  # type: ignore[arg-type]
+
+
+def test_a_template_of_one_call_in_a_turn_gets_them_one_by_one() -> None:
+    two = [CALL, {**CALL, "id": "call_2"}, {**CALL, "id": "call_3"}]
+    others = [{**RESULT, "tool_call_id": name} for name in ("call_2", "call_1", "call_9")]
+    asked = [USER, {**CALLED, "content": "Wait.", "tool_calls": two}, *others, USER]
+    messages, _ = tool_conversation(LLAMA3, asked, [WEATHER])
+    seen = [
+        (m["role"], m.get("tool_call_id") or [c["id"] for c in m.get("tool_calls", ())])
+        for m in messages
+    ]
+    assert seen == [
+        ("user", []),
+        ("assistant", ["call_1"]),
+        ("tool", "call_1"),
+        ("assistant", ["call_2"]),
+        ("tool", "call_2"),
+        ("assistant", ["call_3"]),
+        ("tool", "call_9"),
+        ("user", []),
+    ]
+    assert [m["content"] for m in messages if m["role"] == "assistant"] == ["Wait.", None, None]
+    assert len(tool_conversation(QWEN3, asked, [WEATHER])[0]) == len(asked)
+
+
+def test_a_template_writes_calls_as_the_grammar_wants_them() -> None:
+    """In the manner of Qwen's: so the next request finds the answer in the prefix cache."""
+    template = ChatTemplate(
+        "{% for m in messages %}{% for call in m.tool_calls %}{% if not loop.first %}{{ '\\n' }}"
+        '{% endif %}{{ \'<tool_call>\\n{"name": "\' + call.function.name + \'", "arguments": \' }}'
+        "{{ call.function.arguments | tojson }}{{ '}\\n</tool_call>' }}{% endfor %}{% endfor %}"
+    )
+    arguments = {"city": 'Rö"m', "days": [1, 2.5, {"a": None}]}
+    function = {"name": "weather", "arguments": json.dumps(arguments)}
+    called = {**CALLED, "tool_calls": [{**CALL, "function": function}, CALL]}
+    messages, tools = tool_conversation(QWEN3, [called], [_ANY])
+    text = template.render(messages, tools=tools)
+    constraint = tool_constraint(QWEN3, [_ANY], "required")
+    assert constraint is not None
+    assert accepts(constraint, text, QWEN3)
+
+
+_ANY = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}

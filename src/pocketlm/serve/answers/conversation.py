@@ -1,9 +1,9 @@
 """A conversation with tools, made ready for the model's chat template.
 
 Templates differ in what they know. Most take tools and calls in OpenAI's shape but for one thing:
-arguments are objects, not JSON texts. Phi-4-mini's reads tools from the system message. A template
-that knows nothing of tools gets them in words: in the system message, with calls and results as
-plain turns, so that any model that chats can be offered functions.
+arguments are objects, not JSON texts. Llama 3's takes one call in a turn. Phi-4-mini's reads tools
+from the system message. A template that knows nothing of tools gets them in words, with calls and
+results as plain turns, so that any model that chats can be offered functions.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ def tool_conversation(
     read_functions(tools)
     ready = [_with_objects(message) for message in messages]
     plain = [dict(tool) for tool in tools] if tools else None
-    if "tools" in facts.capabilities:
-        return ready, plain
     form = tool_format(facts)
+    if "tools" in facts.capabilities:
+        return ready if form.lists_calls else _one_by_one(ready), plain
     ready = _in_words(ready, form)
     if not plain:
         return ready, None
@@ -66,11 +66,40 @@ def _call_with_object(call: Any) -> Any:
     return {**call, "function": {**function, "arguments": arguments}}
 
 
+def _one_by_one(messages: list[Message]) -> list[Message]:
+    """Several calls in a turn as a turn for each, with its result behind it."""
+    turns: list[Message] = []
+    at = 0
+    while at < len(messages):
+        message = messages[at]
+        at += 1
+        calls = message.get("tool_calls") if isinstance(message, dict) else None
+        if not isinstance(calls, list) or len(calls) < 2:
+            turns.append(message)
+            continue
+        results: list[Message] = []
+        while at < len(messages) and _role(messages[at]) == "tool":
+            results.append(messages[at])
+            at += 1
+        for i, call in enumerate(calls):
+            named = call.get("id") if isinstance(call, Mapping) else None
+            own = [result for result in results if result.get("tool_call_id") == named]
+            words = {} if i == 0 else {"content": None}
+            turns += [{**message, **words, "tool_calls": [call]}, *own]
+            results = [result for result in results if result not in own]
+        turns += results
+    return turns
+
+
+def _role(message: Any) -> Any:
+    return message.get("role") if isinstance(message, Mapping) else None
+
+
 def _in_words(messages: list[Message], form: ToolFormat) -> list[Message]:
     """Calls and their results as turns that every template knows."""
     turns: list[Message] = []
     for message in messages:
-        role = message.get("role") if isinstance(message, Mapping) else None
+        role = _role(message)
         if role == "assistant" and message.get("tool_calls"):
             turns.append(_spoken(message, form))
         elif role in ("tool", "function"):
