@@ -152,6 +152,7 @@ def test_words_before_and_behind_a_call_are_content() -> None:
         "<|python_tag|>print(1)",
         "<tool_cal",
         " \n ",
+        '<tool_call>"' + "</tool_call>" * 20_000,
         '{"a":' * 5000,
         "[" * 50_000,
         '[[{"name": ',

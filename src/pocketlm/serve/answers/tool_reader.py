@@ -36,6 +36,7 @@ class ToolReader:
         self._bare = True  # the content has not begun, or may be calls without a mark
         self._fence: Fence | None = None
         self._opening = ""  # the mark that was seen, with the white space before it
+        self._strings = _Strings()
         self._searched = 0  # characters of the held text that hold no end of the fence
         self._calls = 0
         self._after_call = False  # nothing has come since the last call
@@ -76,6 +77,7 @@ class ToolReader:
             self._content(found, text)
             self._opening = held[len(text) : at - size]
             self._fence, self._held, self._searched = fence, held[at - size :], 0
+            self._strings = _Strings()
             return True
         certain = len(held) - max(held_back(held, f.opens) for f in self._format.fences)
         text = held[:certain].rstrip()
@@ -94,7 +96,7 @@ class ToolReader:
         if fence.closes is None:
             return False
         at = held.find(fence.closes, self._searched)
-        while at >= 0 and _in_string(held[:at]):
+        while at >= 0 and self._strings.within(held, at):
             at = held.find(fence.closes, at + 1)
         if at < 0:
             self._searched = max(len(held) - len(fence.closes), 0)
@@ -124,14 +126,21 @@ class ToolReader:
             self._after_call = False
 
 
-def _in_string(text: str) -> bool:
-    """Whether a JSON text ends within a string."""
-    inside = escaped = False
-    for char in text:
-        if escaped:
-            escaped = False
-        elif inside and char == "\\":
-            escaped = True
-        elif char == '"':
-            inside = not inside
-    return inside
+class _Strings:
+    """Where the strings of a growing JSON text are; each character is looked at once."""
+
+    def __init__(self) -> None:
+        self._seen = 0
+        self._inside = self._escaped = False
+
+    def within(self, text: str, at: int) -> bool:
+        """Whether a place of the text, none before those asked for, is within a string."""
+        for char in text[self._seen : at]:
+            if self._escaped:
+                self._escaped = False
+            elif self._inside and char == "\\":
+                self._escaped = True
+            elif char == '"':
+                self._inside = not self._inside
+        self._seen = at
+        return self._inside
