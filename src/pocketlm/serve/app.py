@@ -19,8 +19,8 @@ from starlette.exceptions import HTTPException
 
 from pocketlm import __version__
 from pocketlm.errors import BusyError, PocketLMError
-from pocketlm.serve import admin, anthropic, health, page
-from pocketlm.serve.failures import failure
+from pocketlm.serve import admin, anthropic, health, openai, page
+from pocketlm.serve.failures import error_code, failure
 from pocketlm.serve.services import Services
 
 ROUTERS: Sequence[Callable[[Services], APIRouter]] = (
@@ -28,6 +28,7 @@ ROUTERS: Sequence[Callable[[Services], APIRouter]] = (
     admin.router,
     page.router,
     anthropic.router,
+    openai.router,
 )
 MIDDLEWARE: Sequence[Callable[[FastAPI, Services], None]] = ()
 
@@ -58,7 +59,8 @@ async def _refused(request: Request, error: Exception) -> Response:
     headers = {}
     if isinstance(error, BusyError):
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
-    return failure(request.url.path, error.http_status, str(error), headers=headers)
+    path, code = request.url.path, error_code(error)
+    return failure(path, error.http_status, str(error), code=code, headers=headers)
 
 
 async def _malformed(request: Request, error: Exception) -> Response:
@@ -66,7 +68,7 @@ async def _malformed(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first: dict[str, Any] = next(iter(error.errors()), {})
     where = ".".join(str(part) for part in first.get("loc", ()) if part != "body")
-    message = first.get("msg", "the request is malformed")
+    message = first.get("msg", "the request is malformed").removeprefix("Value error, ")
     if where:
         message = f"{where}: {message}"
     return failure(request.url.path, 400, message, param=where or None)

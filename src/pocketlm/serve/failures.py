@@ -15,6 +15,8 @@ from typing import Any
 
 from fastapi.responses import JSONResponse
 
+from pocketlm.errors import BusyError, ContextError, NotFoundError, PocketLMError
+
 _MESSAGES = "/v1/messages"
 _OPENAI = {
     400: "invalid_request_error",
@@ -41,6 +43,15 @@ def failure_body(
         return {"error": message}
     kind = _OPENAI.get(status, "invalid_request_error" if status < 500 else "api_error")
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+
+
+def error_code(error: PocketLMError) -> str | None:
+    """OpenAI's ``code`` of an error; None where it has none."""
+    if isinstance(error, ContextError):
+        return "context_length_exceeded"
+    if isinstance(error, NotFoundError):
+        return "model_not_found"
+    return "server_overloaded" if isinstance(error, BusyError) else None
 
 
 def failure(

@@ -220,6 +220,7 @@ class ModelFacts:
         template: source of its chat template; None for a model that cannot chat.
         capabilities: of "completion", "tools", "thinking", "insert", "embedding".
         special_texts: its control tokens by text.
+        eos_text: the token that ends its turns; "" where it has none.
     """
 
     name: str
@@ -234,6 +235,7 @@ class ModelFacts:
     template: str | None
     capabilities: frozenset[str]
     special_texts: Mapping[str, int]
+    eos_text: str = ""
 
 
 class ServedModel(Protocol):

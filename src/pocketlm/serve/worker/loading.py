@@ -75,6 +75,7 @@ def _facts(order: Order, spec: ModelSpec, texts: TextSide, context: int) -> dict
     """The fields of ``generation.ModelFacts``, as JSON."""
     tokenizer, template = texts.tokenizer, texts.template
     ids = sorted(tokenizer.special_ids)
+    special = dict(zip(tokenizer.special_texts, ids, strict=True))
     return {
         "name": order.name,
         "digest": order.digest,
@@ -87,7 +88,8 @@ def _facts(order: Order, spec: ModelSpec, texts: TextSide, context: int) -> dict
         "width": spec.config.hidden,
         "template": None if template is None else template.source,
         "capabilities": sorted(_capabilities(texts)),
-        "special_texts": dict(zip(tokenizer.special_texts, ids, strict=True)),
+        "special_texts": special,
+        "eos_text": next((text for text, id in special.items() if id == tokenizer.eos_id), ""),
     }
 
 
