@@ -101,7 +101,7 @@ async def pieces_of(answers: Sequence[Answer]) -> AsyncGenerator[tuple[int, Piec
             yield 0, piece
         yield 0, None
         return
-    queue: asyncio.Queue[tuple[int, Piece | None | BaseException]] = asyncio.Queue(4 * len(answers))
+    queue: asyncio.Queue[tuple[int, Piece | BaseException | None]] = asyncio.Queue(4 * len(answers))
 
     async def read(index: int) -> None:
         try:

@@ -95,7 +95,7 @@ class _Choice:
     scores: list[Scored] = field(default_factory=list)
     reasoning_tokens: int = 0
     finish: str = "stop"
-    ended: Ended = Ended(reason="stop")
+    ended: Ended = field(default_factory=lambda: Ended(reason="stop"))
 
     def add(self, parts: list[Part]) -> None:
         for part in parts:

@@ -74,8 +74,7 @@ async def _choice(
     async with model.answer(generation) as answer:
         writer = ChoiceWriter(model, body, asked, answer)
         records = [await writer.opening()]
-        async for piece in answer:
-            records.append(writer.piece(piece))
+        records += [writer.piece(piece) async for piece in answer]
     assert answer.ended is not None, "an answer without an end"
     ended = writer.counted(answer.ended)
     records.append(writer.end(ended))

@@ -1,8 +1,8 @@
 """``POST /v1/embeddings``: texts as vectors of length 1.
 
-A vector is the mean of the model's last hidden states over the text's tokens, normed. ``dimensions``
-keeps that many first ones and norms again, as OpenAI does; models that were not trained for it lose
-more by that than those that were.
+A vector is the mean of the model's last hidden states over the text's tokens, normed.
+``dimensions`` keeps that many first ones and norms again, as OpenAI does; models that were not
+trained for it lose more by that than those that were.
 """
 
 from __future__ import annotations
