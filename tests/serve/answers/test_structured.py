@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -121,13 +122,17 @@ def test_ollama_refuses_other_formats(value: Any) -> None:
 def test_the_form_begins_behind_the_thinking(
     constraint: Constraint, right: str, wrong: str
 ) -> None:
-    behind = after_thinking(constraint, QWEN3, {})
-    assert behind is not None
-    assert behind.after == "</think>"
-    for space in ("", "\n", "\n\n"):
-        assert accepts(behind, f"<think>Hm.</think>{space}{right}")
-    assert not accepts(behind, f"<think>Hm.</think>\n\n{wrong}")
-    assert not accepts(behind, f"<think>Hm.</think>\n\n\n{right}")
+    control = replace(QWEN3, special_texts={"<think>": 257, "</think>": 258})
+    for facts in (QWEN3, control):
+        behind = after_thinking(constraint, facts, {})
+        assert behind is not None
+        for space in ("", "\n", "\n\n"):
+            assert accepts(behind, f"<think>\nHm, {right}.\n</think>{space}{right}", facts)
+        assert accepts(behind, f"Hm.</think>{right}", facts)  # the template has opened it
+        assert not accepts(behind, f"<think>Hm.</think>\n\n{wrong}", facts)
+        assert not accepts(behind, f"<think>Hm.</think>\n\n\n{right}", facts)
+        assert not accepts(behind, "<think>Hm.", facts)
+        assert not accepts(behind, right, facts)
 
 
 def test_the_form_begins_at_once_where_the_model_does_not_think() -> None:
@@ -140,4 +145,5 @@ def test_the_form_begins_at_once_where_the_model_does_not_think() -> None:
 def test_a_template_that_opens_the_thinking_always_thinks() -> None:
     behind = after_thinking(ollama_format("json"), R1, {})
     assert behind is not None
-    assert behind.after == "</think>"
+    assert accepts(behind, "Hm.</think>\n{}")
+    assert not accepts(behind, "{}")

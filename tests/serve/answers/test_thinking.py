@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.serve.answers.families import QWEN3, R1, SMOLLM2
+from tests.serve.answers.families import QWEN3, R1, SMOLLM2, accepts
 from tests.serve.scripted import FACTS
 
 from pocketlm.errors import RequestError
@@ -72,4 +72,5 @@ def test_a_form_waits_for_the_end_of_thinking_where_there_is_any(
 ) -> None:
     constraint = after_thinking(Constraint(kind="regex", value="a"), facts, variables)
     assert constraint is not None
-    assert (constraint.after == "</think>") is thinks
+    assert accepts(constraint, "<think>Hm.</think>a") is thinks
+    assert accepts(constraint, "a") is not thinks

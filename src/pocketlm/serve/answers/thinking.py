@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, Literal
 
 from pocketlm.errors import RequestError
@@ -137,12 +136,19 @@ def after_thinking(
 ) -> Constraint | None:
     """``constraint`` for the answer of a model that thinks first: its thinking stays free.
 
-    ``variables`` are those that the template will get. The line breaks that such models write after
-    their thinking are allowed.
+    ``variables`` are those that the template will get. The answer cannot end before its thinking
+    has: with ``Constraint.after`` it could, and would be without the form that was asked for. The
+    line breaks that such models write after their thinking are allowed.
     """
     if constraint is None or constraint.after is not None or not _will_think(facts, variables):
         return constraint
-    return replace(_indented(constraint), after=CLOSE)
+    if CLOSE in facts.special_texts:
+        opening = f"{OPEN}? " if OPEN in facts.special_texts else ""
+        thought = f"thought: {opening}TEXT {CLOSE}\nTEXT: /(.|\\n)*/\n"
+    else:
+        thought = f"thought[suffix={json.dumps(CLOSE)}]: /(.|\\n)*/\n"
+    head = "start: thought SPACE answer\nSPACE: /\\n{0,2}/\n"
+    return Constraint(kind="lark", value=head + thought + as_rule(constraint, "answer"))
 
 
 def _will_think(facts: ModelFacts, variables: Mapping[str, Any]) -> bool:
@@ -168,9 +174,3 @@ def _variables(template: str) -> frozenset[str]:
     code = " ".join(re.findall(r"\{[%{](.*?)[%}]\}", template, re.DOTALL))
     unquoted = re.sub(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"", " ", code)
     return frozenset(re.findall(r"(?<![.\w])[A-Za-z_]\w*", unquoted))
-
-
-def _indented(constraint: Constraint) -> Constraint:
-    """The same with up to two line breaks before it, as a grammar."""
-    grammar = "start: SPACE answer\nSPACE: /\\n{0,2}/\n" + as_rule(constraint, "answer")
-    return Constraint(kind="lark", value=grammar)
