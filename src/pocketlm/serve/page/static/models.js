@@ -131,7 +131,7 @@ function state(model) {
   const work = running + waiting ? `, ${running} running, ${waiting} waiting` : "";
   if (pinned) return `loaded and pinned${work}`;
   const minutes = expires ? Math.round((new Date(expires) - Date.now()) / 60000) : null;
-  const until = minutes === null || work ? "" : minutes > 0 ? `, for ${minutes} min more` : "";
+  const until = minutes === null || work ? "" : minutes > 0 ? `, ${minutes} min left` : "";
   return `loaded${work}${until}`;
 }
 
