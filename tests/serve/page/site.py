@@ -134,14 +134,15 @@ def put_model(store: Store, name: str, parameters: int, quantization: str, **mor
 
 
 @contextmanager
-def running_site(home: Path) -> Iterator[Site]:
-    """A server on a free port of this machine."""
+def running_site(home: Path, *, real: bool = False) -> Iterator[Site]:
+    """A server on a free port of this machine; ``real`` has no routes but its own."""
     names = {
         name: replace(FACTS, name=name) for name in ("tiny:latest", "gemma3:270m", "qwen3:0.6b")
     }
     site = Site("", PinningFleet(names=names), Store(home))
     site.reset()
-    config = uvicorn.Config(_app(site), port=0, log_level="error", lifespan="off")
+    app = make_app(_services(site)) if real else _app(site)
+    config = uvicorn.Config(app, port=0, log_level="error", lifespan="off")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
@@ -191,8 +192,12 @@ def _app(site: Site) -> FastAPI:
         site.deleted.append(name)
         return Response()
 
-    app.mount("/", make_app(Services(site.fleet, site.store, ServeConfig())))
+    app.mount("/", make_app(_services(site)))
     return app
+
+
+def _services(site: Site) -> Services:
+    return Services(site.fleet, site.store, ServeConfig())
 
 
 async def _events(site: Site, model: str, generation: Generation) -> AsyncIterator[bytes]:
