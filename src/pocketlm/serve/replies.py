@@ -61,9 +61,15 @@ def ignored_header(names: Sequence[str], *, strict: bool) -> dict[str, str]:
     plain = [re.sub(r"[^\w.\[\]-]", "?", name, flags=re.ASCII)[:64] for name in names[:32]]
     if strict:
         raise RequestError(
-            f"{plain[0]}: there is no such field", hint="The server was started with --strict."
+            f"{plain[0]}: there is no such field, or it does nothing here",
+            hint="The server or the request is strict.",
         )
     return {"X-PocketLM-Ignored": ", ".join(plain)}
+
+
+def asks_strict(request: Request) -> bool:
+    """Whether a request wants to be refused for fields that would change nothing."""
+    return request.headers.get("x-pocketlm-strict", "").strip().lower() in ("1", "true")
 
 
 async def unless_gone(request: Request, work: Awaitable[T]) -> T:

@@ -427,10 +427,18 @@ def test_a_request_without_such_fields_has_no_such_header(serve: Callable[..., s
     assert "X-PocketLM-Ignored" not in response.headers
 
 
-def test_they_are_refused_by_a_strict_server(serve: Callable[..., str]) -> None:
-    status, _, message = refused(serve(ScriptedFleet(), strict=True), extra_body={"colour": 1})
+@pytest.mark.parametrize(
+    ("options", "headers"),
+    [({"strict": True}, {}), ({}, {"extra_headers": {"X-PocketLM-Strict": "1"}})],
+)
+def test_they_are_refused_where_server_or_request_is_strict(
+    serve: Callable[..., str], options: dict[str, Any], headers: dict[str, Any]
+) -> None:
+    url = serve(ScriptedFleet(), **options)
+    status, _, message = refused(url, extra_body={"colour": 1}, **headers)
     assert status == 400
     assert "colour" in message
+    ask(url, **headers)
 
 
 # Many at once, and those who go

@@ -17,7 +17,13 @@ from pocketlm.serve.anthropic.request import CountRequest, MessagesRequest, igno
 from pocketlm.serve.anthropic.translate import generation, offers_tools, prompt
 from pocketlm.serve.failures import failure_body, request_id
 from pocketlm.serve.generation import Answer, Piece
-from pocketlm.serve.replies import event_stream, ignored_header, sse_event, unless_gone
+from pocketlm.serve.replies import (
+    asks_strict,
+    event_stream,
+    ignored_header,
+    sse_event,
+    unless_gone,
+)
 from pocketlm.serve.services import Services
 
 _log = logging.getLogger(__name__)
@@ -33,7 +39,7 @@ def router(services: Services) -> APIRouter:
     @routes.post("/v1/messages")
     async def messages(body: MessagesRequest, request: Request) -> Response:
         """Answers a conversation."""
-        headers = _headers(services, body)
+        headers = _headers(services, body, request)
         if not body.stream:
             events = await unless_gone(request, _all(_events(services, body)))
             return JSONResponse(whole_message(events), headers=headers)
@@ -45,7 +51,7 @@ def router(services: Services) -> APIRouter:
     @routes.post("/v1/messages/count_tokens")
     async def count_tokens(body: CountRequest, request: Request) -> Response:
         """Counts the tokens of a conversation as the model's template writes it."""
-        headers = _headers(services, body)
+        headers = _headers(services, body, request)
         async with services.fleet.use(body.model) as model:
             ids, _ = await model.tokenize(prompt(model.facts, body))
         return JSONResponse({"input_tokens": len(ids)}, headers=headers)
@@ -53,14 +59,15 @@ def router(services: Services) -> APIRouter:
     return routes
 
 
-def _headers(services: Services, body: CountRequest) -> dict[str, str]:
+def _headers(services: Services, body: CountRequest, request: Request) -> dict[str, str]:
     """Checks what concerns no model; the headers of the response."""
     config = services.config
     if len(body.messages) > config.max_messages:
         raise RequestError(
             f"messages has {len(body.messages):,} entries, at most {config.max_messages:,} can be"
         )
-    ignored = ignored_header(ignored_fields(body), strict=config.strict)
+    strict = asks_strict(request) or config.strict
+    ignored = ignored_header(ignored_fields(body), strict=strict)
     return {"request-id": request_id(), **ignored}
 
 

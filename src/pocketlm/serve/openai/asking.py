@@ -18,7 +18,7 @@ from pocketlm.errors import NotFoundError, RequestError
 from pocketlm.serve.generation import ModelFacts, ServedModel
 from pocketlm.serve.openai.bodies import Body, SamplingBody
 from pocketlm.serve.openai.models import model_names
-from pocketlm.serve.replies import ignored_header
+from pocketlm.serve.replies import asks_strict, ignored_header
 from pocketlm.serve.services import Services
 
 _SAME_NAMES = (
@@ -79,9 +79,8 @@ def headers(
     Raises:
         RequestError: a field is refused, or unknown and the request is strict.
     """
-    strict = request.headers.get("x-pocketlm-strict", "").strip().lower() in ("1", "true")
     names = [*unknown_fields(body), *without_effect]
-    return ignored_header(names, strict=strict or services.config.strict)
+    return ignored_header(names, strict=asks_strict(request) or services.config.strict)
 
 
 def unknown_fields(body: BaseModel, where: str = "") -> list[str]:
