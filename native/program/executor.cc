@@ -6,6 +6,8 @@
 namespace pocketlm {
 namespace {
 
+constexpr size_t kLargeLayer = size_t{8} << 20;  // bytes of a layer's keys and values
+
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // Widest source of the linear ops that quantize their activations.
@@ -98,7 +100,9 @@ void Executor::allocate(const Capacity& capacity) {
     layer_offset_.push_back(kv);
     kv += layer;
   }
-  kv_ = Buffer(kv);
+  // A long sequence is walked over in every step, so its pages should be large. A short one would touch one in every
+  // layer; where that is most of the cache, clearing it would only delay the first token.
+  kv_ = kv >= kLargeLayer * layer_offset_.size() ? Buffer::on_large_pages(kv) : Buffer(kv);
   for (const size_t buffer : s.buffers) buffers_.emplace_back(buffer);
   for (const size_t rope : s.ropes) {
     rope_cos_.emplace_back(rope);
