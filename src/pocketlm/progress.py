@@ -10,12 +10,14 @@ from dataclasses import dataclass
 class Progress:
     """One report: what is being done, how much of it, of how much (bytes unless said otherwise).
 
-    ``total`` is None where it is not known in advance.
+    ``total`` is None where it is not known in advance; ``sha256`` is of the file that is moved,
+    where one is and its hash is known.
     """
 
     task: str
     done: int
     total: int | None = None
+    sha256: str | None = None
 
 
 ProgressCallback = Callable[[Progress], None]

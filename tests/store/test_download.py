@@ -45,7 +45,7 @@ def test_the_bytes_arrive_with_their_hash_and_progress(
     found = fetch(remote(server, digest=sha256(DATA)), tmp_path, web, seen.append, QUICK)
     assert found.path.read_bytes() == DATA
     assert (found.size, found.sha256) == (len(DATA), sha256(DATA))
-    assert seen[-1] == Progress("download m.gguf", len(DATA), len(DATA))
+    assert seen[-1] == Progress("download m.gguf", len(DATA), len(DATA), sha256(DATA))
     assert [p.done for p in seen] == sorted(p.done for p in seen)
 
 

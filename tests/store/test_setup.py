@@ -11,7 +11,7 @@ from tiny_models import gguf
 
 from pocketlm.errors import ModelFileError
 from pocketlm.store import Setup, Store
-from pocketlm.store.setup import sampling_options
+from pocketlm.store.parameters import sampling_options
 
 MESSAGES = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]
 

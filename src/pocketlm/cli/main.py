@@ -27,11 +27,13 @@ from pocketlm.errors import PocketLMError
 # verb: (module, function), in the order of --help
 VERBS: dict[str, tuple[str, str]] = {
     "pull": ("pocketlm.cli.pull", "pull"),
+    "push": ("pocketlm.cli.push", "push"),
     "list": ("pocketlm.cli.list", "list_models"),
     "show": ("pocketlm.cli.show", "show"),
     "run": ("pocketlm.cli.run", "run"),
     "chat": ("pocketlm.cli.chat", "chat"),
     "footprint": ("pocketlm.cli.footprint", "footprint"),
+    "create": ("pocketlm.cli.create", "create"),
     "cp": ("pocketlm.cli.cp", "cp"),
     "rm": ("pocketlm.cli.rm", "rm"),
     "import": ("pocketlm.cli.import_", "import_model"),

@@ -19,7 +19,7 @@ from starlette.exceptions import HTTPException
 
 from pocketlm import __version__
 from pocketlm.errors import BusyError, PocketLMError
-from pocketlm.serve import admin, anthropic, health, openai, page
+from pocketlm.serve import admin, anthropic, health, ollama, openai, page
 from pocketlm.serve.failures import error_code, failure
 from pocketlm.serve.services import Services
 
@@ -29,6 +29,7 @@ ROUTERS: Sequence[Callable[[Services], APIRouter]] = (
     page.router,
     anthropic.router,
     openai.router,
+    ollama.router,
 )
 MIDDLEWARE: Sequence[Callable[[FastAPI, Services], None]] = ()
 

@@ -29,12 +29,14 @@ class ChatPrompt:
         tools: JSON schemas of functions, OpenAI's shape.
         variables: further ones of the template, such as ``enable_thinking``.
         continue_last: the answer continues the last message instead of beginning a new one.
+        template: a jinja2 chat template in the place of the model's.
     """
 
     messages: Sequence[Mapping[str, Any]]
     tools: Sequence[Mapping[str, Any]] | None = None
     variables: Mapping[str, Any] = field(default_factory=dict)
     continue_last: bool = False
+    template: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -164,7 +164,11 @@ class _Attempt:
         for chunk in files.chunks_of(self.path):
             self.hash.update(chunk)
             self.done += len(chunk)
-            self.progress(Progress(f"check {self.remote.name}", self.done, self.size))
+            self._report("check")
+
+    def _report(self, what: str) -> None:
+        remote = self.remote
+        self.progress(Progress(f"{what} {remote.name}", self.done, self.size, remote.sha256))
 
     def restart(self) -> None:
         self.path.unlink(missing_ok=True)
@@ -232,7 +236,7 @@ class _Attempt:
                     self.hash.update(chunk)
                     self.done += len(chunk)
                     self._check_length()
-                    self.progress(Progress(f"download {self.remote.name}", self.done, self.size))
+                    self._report("download")
         if self.size is not None and self.done < self.size:
             raise _BrokenError("the body ended early")
         self.complete = True

@@ -25,6 +25,12 @@ _TOKENIZERS = (
     "added_tokens.json", "vocab.json", "merges.txt",
 )  # fmt: skip
 _TEMPLATES = ("chat_template.jinja", "chat_template.json")
+ROLES: tuple[tuple[tuple[str, ...], Role], ...] = (
+    (_CONFIGS, "config"),
+    (_TOKENIZERS, "tokenizer"),
+    (_TEMPLATES, "template"),
+)
+"""What the files beside the weights of a folder are for."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +74,8 @@ def _folder_files(folder: Path) -> list[Given]:
     if not chosen or not (folder / "config.json").is_file():
         raise UnsupportedError("the folder has no safetensors with a config.json", path=folder)
     found = [Given(path, "weights") for path in chosen]
-    for names, role in ((_CONFIGS, "config"), (_TOKENIZERS, "tokenizer"), (_TEMPLATES, "template")):
-        found += [Given(folder / n, role) for n in names if (folder / n).is_file()]  # type: ignore[arg-type]
+    for names, role in ROLES:
+        found += [Given(folder / n, role) for n in names if (folder / n).is_file()]
     return found
 
 

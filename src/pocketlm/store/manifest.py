@@ -50,12 +50,13 @@ class Source(_Record):
     """Where a model came from: the ref that was asked for and what it was resolved to.
 
     ``revision`` is what pins it: a commit of the hub, the version of a package, the digest of a
-    registry's manifest.
+    registry's manifest. ``base`` is the model that one was created from, "" for files of a client.
     """
 
     ref: str
     url: str | None = None
     revision: str | None = None
+    base: str | None = None
 
 
 class Facts(_Record):

@@ -15,6 +15,7 @@ from typing import Any
 
 from pocketlm.errors import ModelFileError
 from pocketlm.store.manifest import FileRecord, Role
+from pocketlm.store.parameters import sampling_options
 from pocketlm.store.shelf import Shelf, StoredModel
 
 # Names of the records; a folder of safetensors has template and licence files of its own beside.
@@ -26,22 +27,6 @@ RECORDS: Mapping[Role, str] = {
     "license": "license",
 }
 _MOST_BYTES = 4 << 20
-
-# Options by Ollama's names, and by ours (``engine.sampling``).
-OPTION_NAMES = {
-    "temperature": "temperature",
-    "top_k": "top_k",
-    "top_p": "top_p",
-    "min_p": "min_p",
-    "typical_p": "typical_p",
-    "repeat_penalty": "repetition_penalty",
-    "repeat_last_n": "penalty_window",
-    "frequency_penalty": "frequency_penalty",
-    "presence_penalty": "presence_penalty",
-    "seed": "seed",
-    "stop": "stop",
-    "num_predict": "max_tokens",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,23 +115,6 @@ def jinja(template: str | None) -> str | None:
 def is_jinja(template: str) -> bool:
     """Whether a template is jinja2 rather than Go: only jinja2 has statements in ``{% %}``."""
     return "{%" in template
-
-
-def sampling_options(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Options under our names; those that say nothing to us are left out."""
-    found = {
-        ours: params[theirs]
-        for theirs, ours in OPTION_NAMES.items()
-        if params.get(theirs) is not None
-    }
-    if found.get("penalty_window") == 0:  # theirs is off; ours would be everything
-        del found["penalty_window"]
-        found |= {"repetition_penalty": 1.0, "frequency_penalty": 0.0, "presence_penalty": 0.0}
-    for name, least in (("max_tokens", 1), ("penalty_window", 0), ("seed", 0)):
-        value = found.get(name)
-        if isinstance(value, int) and value < least:
-            del found[name]  # no limit, everything, a new one: what ours are without it
-    return found
 
 
 def _params(text: str | None) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from pocketlm.store.shelf import Removed, Shelf, StoredModel
 
 if TYPE_CHECKING:
     from pocketlm.store.download import Patience
+    from pocketlm.store.push import Pushed
     from pocketlm.store.sources.base import Found, Intake, Pin
 
 _COMMIT_TRIES = 3
@@ -202,6 +203,8 @@ class Store:
         manifest = self.shelf.manifest(name)
         if manifest is None:
             raise self._not_found(name)
+        if manifest.source.base is not None:
+            raise RequestError(f"{name} was created here: there is nothing to pull")
         source = refs.parse(manifest.source.ref)
         if isinstance(source, PathRef | NameRef):
             raise RequestError(
@@ -265,6 +268,27 @@ class Store:
             if not shelf.put(manifest):
                 raise IntegrityError(f"the copy of {path.name} was removed while it was made")
         return shelf.opened(manifest)
+
+    def push(
+        self, ref: str, target: str | None = None, progress: ProgressCallback = silent
+    ) -> Pushed:
+        """Puts a model onto a registry, under the name ``target``, else under its own.
+
+        Raises NotFoundError, RequestError for a target that is of no registry, and what
+        ``pocketlm.store.push`` does.
+        """
+        from pocketlm.store.push import push
+        from pocketlm.store.web import Web
+
+        model = self.resolve(ref)
+        where = refs.parse(target or ref)
+        if not isinstance(where, OllamaRef):
+            raise RequestError(
+                f"'{target or ref}' names no registry",
+                hint="Name a target: ollama:HOST/NAMESPACE/NAME:TAG.",
+            )
+        with Web(offline=self.offline) as web:
+            return push(self.shelf, model, where, web, progress)
 
     # Keeping order
 

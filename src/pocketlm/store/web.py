@@ -7,7 +7,7 @@ another, and https never becomes http. Offline, nothing is sent.
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -85,11 +85,7 @@ class Web:
         """
         import httpx
 
-        if self.offline:
-            raise SourceError(
-                f"{url} was not asked for: PocketLM is offline",
-                hint="Unset POCKETLM_OFFLINE and HF_HUB_OFFLINE to allow the network.",
-            )
+        self._refuse_offline(url)
         sent = dict(headers)
         for _ in range(_MAX_REDIRECTS):
             request = self._build(url, sent)
@@ -144,6 +140,33 @@ class Web:
             except (httpx.TransportError, httpx.DecodingError) as error:
                 raise _unreachable(url)(error) from error
             return response, bytes(body)
+
+    def send(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        content: bytes | Iterable[bytes] = b"",
+    ) -> httpx.Response:
+        """The answer to a request that changes something; no redirect is followed.
+
+        Raises SourceError where there is none.
+        """
+        import httpx
+
+        self._refuse_offline(url)
+        try:
+            response = self._open().request(method, url, headers=dict(headers), content=content)
+        except (httpx.TransportError, httpx.DecodingError, httpx.InvalidURL, OSError) as error:
+            raise _unreachable(url)(error) from error
+        return response
+
+    def _refuse_offline(self, url: str) -> None:
+        if self.offline:
+            raise SourceError(
+                f"{url} was not asked for: PocketLM is offline",
+                hint="Unset POCKETLM_OFFLINE and HF_HUB_OFFLINE to allow the network.",
+            )
 
     def refusal(self, response: httpx.Response, name: str) -> Exception:
         """The error for a status that is not an answer: 401, 403, 404 and the rest."""

@@ -163,7 +163,7 @@ class Intake:
             return None
 
         def report(done: int) -> None:
-            self.progress(Progress(f"check {name}", done, size))
+            self.progress(Progress(f"check {name}", done, size, sha256))
 
         if files.hash_file(self.blobs.path(sha256), report) == sha256:
             return Content(sha256, size)
