@@ -125,6 +125,19 @@ def test_what_makes_no_sense_is_refused_before_it_begins(with_model: WithModel) 
     with_model(test)
 
 
+def test_a_template_of_one_request(with_model: WithModel) -> None:
+    async def test(model: ServedModel) -> None:
+        messages = [{"role": "user", "content": "hi"}]
+        own = ChatPrompt(messages=messages, template="{{ messages[0]['content'] }}!")
+        tokens, _ = await model.tokenize(own)
+        assert await model.detokenize(tokens) == "hi!"
+        assert await model.tokenize(SAY_HI) != await model.tokenize(own)
+        with pytest.raises(RequestError, match="the template cannot be used"):
+            await model.tokenize(ChatPrompt(messages=messages, template="{% if %}"))
+
+    with_model(test)
+
+
 def test_a_shorter_context_of_one_request(with_model: WithModel) -> None:
     async def test(model: ServedModel) -> None:
         _, _, ended = await whole(

@@ -7,13 +7,13 @@ only knows ids.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pocketlm.engine.answer import Prompt
 from pocketlm.engine.context import Overflow
-from pocketlm.errors import ContextError, RequestError
+from pocketlm.errors import ContextError, ModelFileError, RequestError
 
 if TYPE_CHECKING:
     from pocketlm.models import ModelSpec
@@ -85,6 +85,19 @@ class TextSide:
             dropped_messages=len(messages) - len(kept),
             dropped_tokens=len(tokens) - len(used),
         )
+
+    def with_template(self, source: str) -> TextSide:
+        """The same with a jinja2 template that a request brings.
+
+        Raises RequestError where it is none.
+        """
+        from pocketlm.text import ChatTemplate
+
+        try:
+            made = ChatTemplate.for_model(self.tokenizer, {"default": source})
+        except ModelFileError as error:
+            raise RequestError(f"the template cannot be used: {error.message}") from error
+        return replace(self, template=made)
 
     def _encode(
         self,

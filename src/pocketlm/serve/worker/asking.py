@@ -119,6 +119,8 @@ class Asking:
             case TextPrompt():
                 return texts.plain(prompt.text, add_special=prompt.add_special)
             case ChatPrompt():
+                if prompt.template is not None:
+                    texts = texts.with_template(prompt.template)
                 context = self._running.engine.config.context
                 return texts.chat(
                     self._running.setup.conversation(check_messages(prompt.messages)),
