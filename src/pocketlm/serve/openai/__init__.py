@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from pocketlm.serve.openai import chat, completions, embeddings, models, tokens, version
+from pocketlm.serve.openai import chat, completions, embeddings, models, responses, tokens, version
 from pocketlm.serve.services import Services
 
 
 def router(services: Services) -> APIRouter:
     """All routes."""
     routes = APIRouter()
-    for part in (chat, completions, embeddings, models, tokens):
+    for part in (chat, completions, responses, embeddings, models, tokens):
         routes.include_router(part.router(services))
     routes.include_router(version.router())
     return routes
