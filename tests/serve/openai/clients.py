@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import httpx
@@ -23,7 +24,9 @@ WEATHER: Any = {
 CALL = '<tool_call>\n{"name": "weather", "arguments": {"city": "Rome"}}\n</tool_call>'
 
 
+@functools.cache
 def client(url: str) -> openai.OpenAI:
+    """One for all tests, which ``conftest`` closes."""
     return openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, timeout=10)
 
 

@@ -78,7 +78,10 @@ class ResponseEvents:
             "incomplete_details": None if whole else {"reason": "max_output_tokens"},
             "usage": {
                 "input_tokens": ended.prompt_tokens,
-                "input_tokens_details": {"cached_tokens": ended.cached_tokens},
+                "input_tokens_details": {
+                    "cached_tokens": ended.cached_tokens,
+                    "cache_write_tokens": 0,
+                },
                 "output_tokens": ended.completion_tokens,
                 "output_tokens_details": {"reasoning_tokens": thought},
                 "total_tokens": ended.prompt_tokens + ended.completion_tokens,
