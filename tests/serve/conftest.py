@@ -15,6 +15,7 @@ from tests.serve.scripted import ScriptedFleet
 
 from pocketlm.serve.app import make_app
 from pocketlm.serve.config import ServeConfig
+from pocketlm.serve.guard import hosts
 from pocketlm.serve.services import Services
 from pocketlm.store import Store
 
@@ -54,3 +55,9 @@ def serve(server: tuple[_Switch, str], tmp_path: Path) -> Callable[..., str]:
         return url
 
     return start
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _the_test_client_is_local() -> None:
+    """Starlette's test client calls the server by a name of its own."""
+    hosts.LOOPBACK_NAMES |= {"testserver"}

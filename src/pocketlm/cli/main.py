@@ -45,6 +45,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "serve": ("pocketlm.cli.serve", "serve"),
     "ps": ("pocketlm.cli.ps", "ps"),
     "stop": ("pocketlm.cli.stop", "stop"),
+    "key": ("pocketlm.cli.key", "key"),
 }
 _SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
 

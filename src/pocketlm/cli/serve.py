@@ -47,6 +47,23 @@ def serve(
     alias: Annotated[
         list[str] | None, typer.Option(help="Another name of a model, as gpt-4=qwen3:0.6b.")
     ] = None,
+    max_seconds: Annotated[
+        float, typer.Option(min=1, help="Seconds after which an answer is cut.")
+    ] = 3600.0,
+    max_body: Annotated[str, typer.Option(help="Size that a request may have.")] = "16MiB",
+    allow_host: Annotated[
+        list[str] | None, typer.Option(help="Another name that requests may call the server.")
+    ] = None,
+    allow_origin: Annotated[
+        list[str] | None, typer.Option(help="A site whose pages may ask, as https://a.example.")
+    ] = None,
+    registry: Annotated[
+        list[str] | None, typer.Option(help="Hosts that clients may pull from, not the known ones.")
+    ] = None,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Serve other machines without keys.")
+    ] = False,
+    log_json: Annotated[bool, typer.Option("--log-json", help="Log lines of JSON.")] = False,
     tls_cert: Annotated[Path | None, typer.Option(help="Certificate chain, PEM.")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="Its private key, PEM.")] = None,
     as_json: Annotated[
@@ -72,11 +89,18 @@ def serve(
             sequences=sequences,
             speculate=speculate,
         ),
-        memory=None if memory is None else _bytes(memory),
+        memory=None if memory is None else _bytes(memory, "--memory"),
         keep_alive=_seconds(keep_alive),
         queue=queue,
         drain=drain,
         aliases=_aliases(alias or ()),
+        max_seconds=max_seconds,
+        max_body=_bytes(max_body, "--max-body"),
+        hosts=tuple(allow_host or ()),
+        origins=tuple(allow_origin or ()),
+        registries=tuple(registry or ()),
+        insecure=insecure,
+        log_json=log_json,
         tls_cert=tls_cert,
         tls_key=tls_key,
     )
@@ -92,7 +116,7 @@ def serve(
     run(config, Store(), ready=ready)
 
 
-def _bytes(text: str) -> int:
+def _bytes(text: str, option: str) -> int:
     """``6GiB``, ``500M``, ``4000000000`` in bytes."""
     number = text.strip().upper().removesuffix("B")
     digits = number.rstrip("KMGI")
@@ -102,7 +126,7 @@ def _bytes(text: str) -> int:
     except ValueError:
         found = 0
     if not 1 <= found < 2**60:
-        raise RequestError(f"--memory is '{text}', expected an amount such as 6GiB or 500MB")
+        raise RequestError(f"{option} is '{text}', expected an amount such as 6GiB or 500MB")
     return int(found)
 
 

@@ -7,7 +7,6 @@ middleware; ``MIDDLEWARE`` lists those, the outermost first.
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -21,6 +20,9 @@ from pocketlm import __version__
 from pocketlm.errors import BusyError, PocketLMError
 from pocketlm.serve import admin, anthropic, health, ollama, openai, page
 from pocketlm.serve.failures import error_code, failure
+from pocketlm.serve.guard import install as guard
+from pocketlm.serve.observe import requests as observe
+from pocketlm.serve.observe import routes as metrics
 from pocketlm.serve.services import Services
 
 ROUTERS: Sequence[Callable[[Services], APIRouter]] = (
@@ -30,14 +32,16 @@ ROUTERS: Sequence[Callable[[Services], APIRouter]] = (
     anthropic.router,
     openai.router,
     ollama.router,
+    metrics.router,
 )
-MIDDLEWARE: Sequence[Callable[[FastAPI, Services], None]] = ()
-
-_log = logging.getLogger(__name__)
+MIDDLEWARE: Sequence[Callable[[FastAPI, Services], None]] = (observe.install, guard.install)
 
 
 def make_app(services: Services) -> FastAPI:
-    """The application over a fleet, a store and a configuration."""
+    """The application over a fleet, a store and a configuration.
+
+    Routes get the fleet and the store as far as the key of a request goes.
+    """
     app = FastAPI(
         title="PocketLM",
         version=__version__,
@@ -47,7 +51,7 @@ def make_app(services: Services) -> FastAPI:
     app.add_exception_handler(PocketLMError, _refused)
     app.add_exception_handler(RequestValidationError, _malformed)
     app.add_exception_handler(HTTPException, _no_route)
-    app.add_exception_handler(Exception, _broken)
+    services = guard.guarded(services)
     for router in ROUTERS:
         app.include_router(router(services))
     for install in reversed(MIDDLEWARE):
@@ -79,9 +83,3 @@ async def _no_route(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     message = f"{request.method} {request.url.path}: {error.detail}"
     return failure(request.url.path, error.status_code, message, headers=error.headers)
-
-
-async def _broken(request: Request, error: Exception) -> Response:
-    """A bug of ours; its trace is in the log."""
-    _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    return failure(request.url.path, 500, "the server failed on this request; its log says why")

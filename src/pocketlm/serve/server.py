@@ -18,6 +18,10 @@ from pocketlm.serve.app import make_app
 from pocketlm.serve.config import ServeConfig
 from pocketlm.serve.fleet import WorkerFleet
 from pocketlm.serve.fleet.process import COMMAND
+from pocketlm.serve.guard.exposure import check_exposure
+from pocketlm.serve.guard.keys import KeyFile
+from pocketlm.serve.observe.logs import log_to
+from pocketlm.serve.observe.metrics import Metrics
 from pocketlm.serve.services import Services
 from pocketlm.store import Store
 
@@ -43,9 +47,11 @@ def serve(
         command: starts a worker.
         ready: told the server's URL once it takes connections.
 
-    Raises RequestError where the address cannot be had, and what keeps a model of
-    ``config.models`` from loading.
+    Raises RequestError where the address cannot be had or others could use it without a key, and
+    what keeps a model of ``config.models`` from loading.
     """
+    log_to(as_json=config.log_json)
+    check_exposure(config, KeyFile(store.home, store.shelf.locks))
     with _listening(config) as listener:
         ready(_url(config, listener))
         _run(_serve(config, store, command, listener))
@@ -54,8 +60,9 @@ def serve(
 async def _serve(
     config: ServeConfig, store: Store, command: Sequence[str], listener: socket.socket
 ) -> None:
-    fleet = WorkerFleet(store, config, command=command)
-    server = _server(config, Services(fleet, store, config))
+    metrics = Metrics()
+    fleet = WorkerFleet(store, config, command=command, watcher=metrics)
+    server = _server(config, Services(fleet, store, config, metrics))
     first, second = _stop_signals()
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     loading = asyncio.create_task(_load(fleet, config.models))

@@ -28,6 +28,7 @@ from pocketlm.store.shelf import Removed, Shelf, StoredModel
 
 if TYPE_CHECKING:
     from pocketlm.store.download import Patience
+    from pocketlm.store.egress import Egress
     from pocketlm.store.push import Pushed
     from pocketlm.store.sources.base import Found, Intake, Pin
 
@@ -50,6 +51,7 @@ class Store:
         home: the folder; the one of ``Settings`` if None.
         offline: never use the network; as ``Settings`` says if None.
         patience: with broken connections; None is the usual one.
+        egress: where pulls may go; None is anywhere, for a user's own.
     """
 
     def __init__(
@@ -58,11 +60,13 @@ class Store:
         *,
         offline: bool | None = None,
         patience: Patience | None = None,
+        egress: Egress | None = None,
     ) -> None:
         settings = Settings.from_environment()
         self.home = home or settings.home
         self.offline = settings.offline if offline is None else offline
         self.patience = patience
+        self.egress = egress
         self.shelf = Shelf(self.home)
 
     # Looking
@@ -170,7 +174,7 @@ class Store:
         with (
             disk_errors(self.home, f"the pull of {wanted.name}"),
             self._naming(wanted.name, progress),
-            Web(offline=self.offline) as web,
+            Web(offline=self.offline, egress=self.egress) as web,
         ):
             there = shelf.readable(wanted.name)
             patience = self.patience or Patience()
@@ -366,6 +370,13 @@ class Store:
                 hint=f"Choose another name, or 'pocketlm rm {name}' first.",
             )
         return name
+
+    def full_name(self, ref: str) -> str:
+        """The name, with its tag, that ``ref`` stands for, whether that is here or not.
+
+        Raises RequestError for what is no name, NotFoundError where several models could be meant.
+        """
+        return str(self._stored(ref))
 
     def _with_tag(self, ref: StoredRef) -> StoredRef:
         """The name with the tag that is meant where none is given: ``latest`` if there is one here,

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     import httpx
 
+    from pocketlm.store.egress import Egress
+
 _MAX_REDIRECTS = 10
 _MAX_DOCUMENT = 64 << 20
 _REDIRECTS = (301, 302, 303, 307, 308)
@@ -32,12 +34,19 @@ class Web:
         offline: refuse every request with a SourceError.
         certificates: a file of trusted certificates instead of the usual ones.
         proxy: for every request, instead of those that the environment names.
+        egress: where it may go; None is anywhere.
     """
 
     def __init__(
-        self, *, offline: bool = False, certificates: str | None = None, proxy: str | None = None
+        self,
+        *,
+        offline: bool = False,
+        certificates: str | None = None,
+        proxy: str | None = None,
+        egress: Egress | None = None,
     ) -> None:
         self.offline = offline
+        self.egress = egress
         self._certificates = certificates
         self._proxy = proxy
         self._client: httpx.Client | None = None
@@ -63,9 +72,13 @@ class Web:
             verify: ssl.SSLContext | bool = True
             if self._certificates:
                 verify = ssl.create_default_context(cafile=self._certificates)
+            transport = None
+            if self.egress is not None and self._proxy is None:
+                transport = self.egress.transport(verify)
             self._client = httpx.Client(
                 verify=verify,
                 proxy=self._proxy,
+                transport=transport,
                 follow_redirects=False,
                 timeout=httpx.Timeout(30.0, connect=15.0),
                 headers={"User-Agent": f"pocketlm/{__version__}"},
@@ -87,8 +100,10 @@ class Web:
 
         self._refuse_offline(url)
         sent = dict(headers)
-        for _ in range(_MAX_REDIRECTS):
+        for turn in range(_MAX_REDIRECTS):
             request = self._build(url, sent)
+            if self.egress is not None:
+                self.egress.check(request.url, first=turn == 0)
             try:
                 response = self._open().send(request, stream=True)
             except (httpx.TransportError, OSError) as error:

@@ -72,6 +72,10 @@ def fetch(ref: HubRef, pin: Pin, intake: Intake) -> Found:
             hint="Unset POCKETLM_OFFLINE and HF_HUB_OFFLINE to allow the network.",
         )
     token = _token()
+    if intake.web.egress is not None:
+        import httpx
+
+        intake.web.egress.check(httpx.URL(endpoint), first=True)
     info = _model_info(ref, endpoint, token)
     commit = info.sha
     if not _matches(_COMMIT, commit):

@@ -38,7 +38,12 @@ class _Piece:
 def fetch(ref: PackageRef, pin: Pin, intake: Intake) -> Found:
     """Raises NotFoundError, SourceError, IntegrityError, CapacityError as the tree says."""
     settings = read_pip_settings()
-    web = Web(offline=intake.web.offline, certificates=settings.certificates, proxy=settings.proxy)
+    web = Web(
+        offline=intake.web.offline,
+        certificates=settings.certificates,
+        proxy=settings.proxy,
+        egress=intake.web.egress,
+    )
     with web, ExitStack() as stack:
         intake = intake.using(web)
         wheel = find_wheel(ref.package, ref.version, settings, web)
