@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from pocketlm.engine.machine import available_memory
@@ -24,6 +25,7 @@ from pocketlm.serve.fleet.process import COMMAND, Worker
 from pocketlm.serve.fleet.remote import RemoteModel
 from pocketlm.serve.fleet.resident import Resident
 from pocketlm.serve.generation import LoadedModel
+from pocketlm.serve.observe.watcher import Leave, Nobody, Watcher
 from pocketlm.store import Store
 
 # What a worker takes beside its model: Python and the libraries.
@@ -48,11 +50,18 @@ class WorkerFleet:
 
     Args:
         command: starts a worker, given a file descriptor.
+        watcher: told of what happens to models.
     """
 
     def __init__(
-        self, store: Store, config: ServeConfig, *, command: Sequence[str] = COMMAND
+        self,
+        store: Store,
+        config: ServeConfig,
+        *,
+        command: Sequence[str] = COMMAND,
+        watcher: Watcher | None = None,
     ) -> None:
+        self._watcher = watcher or Nobody()
         self._names = Names(store, config)
         self._config = config
         self._command = command
@@ -179,6 +188,7 @@ class WorkerFleet:
 
     async def _load(self, wanted: Wanted, loading: _Loading) -> None:
         """Loads a model for those who wait for it; they are its users from its first moment."""
+        began = asyncio.get_running_loop().time()
         try:
             resident = await self._loaded(wanted)
         except BaseException as error:
@@ -193,6 +203,8 @@ class WorkerFleet:
         finally:
             del self._loading[wanted.key]
         self._residents[wanted.key] = resident
+        self._watcher.loaded(wanted.name, asyncio.get_running_loop().time() - began)
+        resident.worker.stepped = partial(self._watcher.stepped, wanted.name)
         for _ in range(loading.waiters):
             resident.take()
         loading.done.set_result(resident)
@@ -274,13 +286,14 @@ class WorkerFleet:
         else:
             resident.start_timer(lambda: self._leave(resident, "idle"))
 
-    def _leave(self, resident: Resident, why: str) -> None:
+    def _leave(self, resident: Resident, why: Leave) -> None:
         """It goes as soon as nobody uses it; new requests load it anew."""
         if self._residents.get(resident.wanted.key) is not resident:
             return
         resident.stop_timer()
         del self._residents[resident.wanted.key]
         self._leaving.add(resident)
+        resident.why = why
         _log.info("unloading %s: %s", resident.wanted.name, why)
         if resident.users == 0:
             self._spawn(resident.worker.end())
@@ -295,7 +308,9 @@ class WorkerFleet:
             del self._residents[wanted.key]
         self._notify()
         if worker.expected:
+            self._watcher.unloaded(wanted.name, resident.why)
             return
+        self._watcher.crashed(wanted.name)
         _log.error(
             "the worker of %s (process %d) has died: %s", wanted.name, worker.pid, worker.code
         )

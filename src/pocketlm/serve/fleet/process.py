@@ -6,7 +6,7 @@ import asyncio
 import os
 import socket
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Protocol, cast
 
@@ -35,6 +35,7 @@ class Worker(asyncio.Protocol):
     Attributes:
         pid: of the process.
         load: requests that run, that wait, positions held of the KV cache; as of the last step.
+        stepped: told how many tokens each step had, of prompts and of answers.
         gone: done once the process has ended and its memory is back.
         prompt_tokens, output_tokens: of all requests so far.
         expected: whether it was told to end.
@@ -45,6 +46,7 @@ class Worker(asyncio.Protocol):
         self.name = name
         self.pid = 0
         self.load: Sequence[int] = (0, 0, 0)
+        self.stepped: Callable[[int], None] = lambda tokens: None
         self.prompt_tokens = self.output_tokens = 0
         self.expected = False
         self.code: int | None = None
@@ -155,6 +157,7 @@ class Worker(asyncio.Protocol):
     def _hear(self, message: dict[str, Any]) -> None:
         if "step" in message:
             self.load = message["load"]
+            self.stepped(message["tokens"])
             for piece in message["step"]:
                 self.output_tokens += len(piece[2])
                 listener = self._listeners.get(piece[0])

@@ -10,6 +10,7 @@ from typing import Any
 from pocketlm.serve.fleet.names import Wanted
 from pocketlm.serve.fleet.process import Worker
 from pocketlm.serve.generation import LoadedModel, ModelFacts
+from pocketlm.serve.observe.watcher import Leave
 
 
 class Resident:
@@ -18,6 +19,7 @@ class Resident:
     users: requests that hold it; only without any may it go.
     used: when the last one came, of the loop's clock.
     keep_alive: seconds that it stays after the last one; negative is for ever.
+    why: it goes.
     """
 
     def __init__(
@@ -32,6 +34,7 @@ class Resident:
         self.pinned = wanted.pinned
         self.users = 0
         self.keep_alive = 0.0
+        self.why: Leave = "end"
         self.used = asyncio.get_running_loop().time()
         self._loaded = datetime.now(UTC)
         self._expires: datetime | None = None

@@ -54,7 +54,6 @@ class Requests:
                 message["headers"] = [
                     *message["headers"],
                     (b"x-request-id", entry.id.encode()),
-                    (b"x-content-type-options", b"nosniff"),
                 ]
             await send(message)
 

@@ -174,7 +174,8 @@ class EngineLoop:
             if output.finish_reason is not None:
                 piece[4] = _ended(output)
                 self._forget(id)
-        self._port.send({"step": [*pieces.values()], "load": self._load()})
+        tokens = self._engine.stats().step_tokens
+        self._port.send({"step": [*pieces.values()], "tokens": tokens, "load": self._load()})
 
     def _recover(self, error: Exception) -> None:
         """All requests end; the engine begins anew with an empty cache."""
