@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -11,7 +12,7 @@ from pocketlm.cli.output import AsJson
 from pocketlm.errors import RequestError
 
 if TYPE_CHECKING:
-    from pocketlm.serve.guard.keys import Key, KeyFile
+    from pocketlm.serve.guard.keys import Key, KeyFile, Scope
 
 _CREATE_ONLY = ("scope", "model", "expires", "rate", "concurrency")
 
@@ -22,8 +23,8 @@ def key(
         str | None, typer.Argument(help="Of the key; for revoke, its id or name.")
     ] = None,
     scope: Annotated[
-        list[Literal["infer", "manage", "admin"]] | None,
-        typer.Option(help="What it may do; several are possible. Default: infer."),
+        list[str] | None,
+        typer.Option(help="What it may do: infer (default), manage or admin."),
     ] = None,
     model: Annotated[
         list[str] | None, typer.Option(help="Models it may use, as qwen3:*. Default: all.")
@@ -56,7 +57,7 @@ def key(
         return
     made, text = make_key(
         name,
-        scopes=scope or ("infer",),
+        scopes=_scopes(scope or ["infer"]),
         models=model or (),
         lifetime=None if expires is None else parse_lifetime(expires),
         rate=None if rate is None else parse_rate(rate),
@@ -64,6 +65,15 @@ def key(
     )
     keys.add(made)
     _show(made, text, as_json)
+
+
+def _scopes(given: Sequence[str]) -> list[Scope]:
+    from pocketlm.serve.guard.keys import SCOPES
+
+    for one in given:
+        if one not in SCOPES:
+            raise RequestError(f"--scope is '{one}', expected one of {', '.join(SCOPES)}")
+    return [scope for scope in SCOPES if scope in given]
 
 
 def _show(made: Key, text: str, as_json: bool) -> None:

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -31,6 +31,7 @@ from pocketlm.files import commit, write_all
 from pocketlm.store.locks import locked
 
 Scope = Literal["infer", "manage", "admin"]
+SCOPES: tuple[Scope, ...] = get_args(Scope)
 
 _FORM = re.compile(r"plm_([0-9a-f]{12})_([A-Za-z0-9_-]{32})")
 _SECRET_BYTES = 24
