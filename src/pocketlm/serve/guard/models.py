@@ -71,9 +71,15 @@ class GuardedFleet:
         """Those that the key may use."""
         return [one for one in self.inner.loaded() if self.permits.sees(one.facts.name)]
 
-    async def load(self, name: str, *, keep_alive: float | None = None, pin: bool | None = None) -> None:
+    async def load(
+        self, name: str, *, keep_alive: float | None = None, pin: bool | None = None
+    ) -> None:
         await self._require(name)
         await self.inner.load(name, keep_alive=keep_alive, pin=pin)
+
+    async def needs(self, name: str) -> int:
+        await self._require(name)
+        return await self.inner.needs(name)
 
     async def unload(self, name: str) -> bool:
         await self._require(name)
