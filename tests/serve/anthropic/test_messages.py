@@ -366,7 +366,9 @@ def test_an_unknown_model_is_not_found(serve: Callable[..., str]) -> None:
 def test_a_name_in_half_a_character_is_not_found(serve: Callable[..., str]) -> None:
     asked = {"model": "\ud800", "max_tokens": 9, "messages": [USER]}
     url = serve(ScriptedFleet())
-    response = httpx.post(f"{url}/v1/messages", content=json.dumps(asked).encode(), timeout=10)
+    kind = {"Content-Type": "application/json"}
+    content = json.dumps(asked).encode()
+    response = httpx.post(f"{url}/v1/messages", content=content, headers=kind, timeout=10)
     assert response.status_code in (400, 404)
 
 
