@@ -291,7 +291,7 @@ class Store:
                 f"'{target or ref}' names no registry",
                 hint="Name a target: ollama:HOST/NAMESPACE/NAME:TAG.",
             )
-        with Web(offline=self.offline) as web:
+        with Web(offline=self.offline, egress=self.egress) as web:
             return push(self.shelf, model, where, web, progress)
 
     # Keeping order

@@ -131,6 +131,7 @@ def test_scopes_of_routes(method: str, path: str, need: str) -> None:
     assert wanted(method, path) == need
 
 
+@pytest.mark.filterwarnings("ignore:Duplicate Operation ID")
 def test_every_route_is_decided(site: Site) -> None:
     """Only what ends the server is left to admins; a new route must be put into the tables."""
     undecided = {

@@ -36,7 +36,7 @@ def fleet() -> ScriptedFleet:
 
 @pytest.fixture
 def url(serve: Callable[..., str], fleet: ScriptedFleet) -> str:
-    return serve(fleet)
+    return serve(fleet, registries=("127.0.0.1",))
 
 
 @pytest.fixture

@@ -173,7 +173,9 @@ def test_unknown_models_are_404_in_ollamas_words(client: ollama.Client) -> None:
 
 def test_wrong_methods_are_405(url: str) -> None:
     for method, path in (("GET", "chat"), ("POST", "tags"), ("GET", "delete"), ("PUT", "show")):
-        answer = httpx.request(method, f"{url}/api/{path}")
+        answer = httpx.request(
+            method, f"{url}/api/{path}", headers={"Content-Type": "application/json"}
+        )
         assert answer.status_code == 405
         assert "error" in answer.json()
 
