@@ -29,11 +29,11 @@ asking: ContextVar[Key | None] = ContextVar("key", default=None)
 _OPEN = re.compile(r"/|/health|/ready|/favicon\.ico|/page/static/[^/]+")
 _ANY = re.compile(r"/metrics")
 _READ = re.compile(
-    r"/v1/models(?:/.+)?|/api/(?:tags|ps|version)|/version|(?:/v1)?/tokenizer_info"
+    r"/v1/models(?:/.+)?|/v1/responses/[^/]+|/api/(?:tags|ps|version)|/version|(?:/v1)?/tokenizer_info"
     r"|/page/(?:models|catalog|live|memory)|/admin/models|/openapi\.json"
 )
 _INFER = re.compile(
-    r"/v1/(?:chat/completions|completions|embeddings|responses|messages|messages/count_tokens)"
+    r"/v1/(?:chat/completions|completions|embeddings|responses|responses/[^/]+|messages|messages/count_tokens)"
     r"|/api/(?:generate|chat|embed|embeddings)|(?:/v1)?/(?:de)?tokenize"
 )
 _READ_BY_POST = re.compile(r"/api/show")
