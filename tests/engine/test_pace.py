@@ -64,14 +64,31 @@ def test_a_prompt_that_begins_far_behind_a_cached_beginning() -> None:
     assert taken[0] < 3.7
 
 
-def test_it_follows_sequences_that_get_longer_while_prompts_come() -> None:
+def test_steps_do_not_get_longer_with_the_sequences_while_prompts_come() -> None:
     machine = Machine()
     pace = known(machine, 4)
-    read(pace, machine, 4, 300)
+    before = machine.usual(4)
+    start = 0
+    while start < 2000:
+        machine.weights += 6e-6
+        room = pace.room(4)
+        count = max(int(room > 0), tokens_of(room, start))
+        seconds = machine.mixed(4, count, start)
+        assert seconds < 3.7 * before
+        pace.record(seconds, decoding=4, work=work_of(count, start))
+        start += count
+
+
+def test_it_follows_a_machine_that_has_less_time_for_good() -> None:
+    machine = Machine()
+    pace = known(machine, 4)
     machine.weights *= 3
+    machine.token *= 3
+    for _ in range(20):
+        pace.record(machine.usual(4), decoding=4, work=0)
     taken = read(pace, machine, 4, 4000)
-    assert max(taken) < 3.7
-    assert sum(taken[-30:-1]) / 29 > 2.3
+    assert max(taken[3:]) < 3.7
+    assert sum(taken[20:-1]) / len(taken[20:-1]) > 2.3
 
 
 def test_every_ninth_step_is_one_without_prompts() -> None:

@@ -31,7 +31,7 @@ _ROW_BYTES = 16 << 20
 _DRAFT_STEP = 256  # tokens that a draft model reads at once
 # A step that reads prompts beside others' answers takes at most about so many times as long as one
 # that does not: nobody's stream stalls, and prompts are read at about two thirds of the speed.
-_MIXED_STEP = 3.0
+_MIXED_STEP = 2.75
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ class Grammars:
     Args:
         tokenizer: the model's.
         vocab: how many logits it has; ids beyond the tokenizer's are never allowed.
-        threads: that compute the masks of several requests.
+        threads: that compute the masks of guessed tokens.
 
     Raises UnsupportedError where llguidance is not installed.
     """
@@ -129,17 +129,15 @@ class Grammars:
         drafted: list[tuple[LLMatcher, int, list[int]]],
     ) -> None:
         """Writes masks to the rows named, and for guesses to those after them."""
-        if len(single) == 1 and not drafted:  # not worth another thread
-            (matcher, row), width = single[0], masks[0].nbytes
-            matcher.unsafe_compute_mask_ptr(masks.ctypes.data + row * width, width)
-            return
-        if self._executor is None:
-            self._executor = self._library.LLExecutor(self._threads)
-        where = masks.ctypes.data, masks[0].nbytes, len(masks)
-        if single:
-            self._executor.unsafe_compute_mask_ptr(single, *where)
+        start, width = masks.ctypes.data, masks.strides[0]
+        for matcher, row in single:  # some 10 us each: other threads would take as long to wake up
+            matcher.unsafe_compute_mask_ptr(start + row * width, width)
         if drafted:
-            self._executor.unsafe_compute_mask_ptr_with_draft_token(drafted, *where)
+            if self._executor is None:
+                self._executor = self._library.LLExecutor(self._threads)
+            self._executor.unsafe_compute_mask_ptr_with_draft_token(
+                drafted, start, width, len(masks)
+            )
 
     def _vocabulary(self) -> LLTokenizer:
         with self._lock:

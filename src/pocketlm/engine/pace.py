@@ -34,8 +34,11 @@ class Pace:
     """
 
     def __init__(self, most: float) -> None:
-        self._extra = most - 1
-        self._decoding = 0.0  # seconds of a step without prompts, for a token or what reading costs
+        self._most = most
+        # Seconds of a step without prompts, for a token or what reading the weights costs: now, and
+        # before prompts came. While they are read, the sequences get longer and so does every step;
+        # that is not to add up.
+        self._decoding = self._usual = 0.0
         self._unit = 0.0  # seconds that a unit of prompts adds
         self._mixed = 0  # steps with prompts since one without
 
@@ -53,16 +56,18 @@ class Pace:
     def _room(self, decoding: int) -> float:
         if self._unit == 0:
             return _UNKNOWN
-        usual = (self._decoding or self._unit) * (decoding + _READING)
-        return self._extra * usual / self._unit
+        left = self._most * (self._usual or self._unit) - (self._decoding or self._unit)
+        return max(0.1, left * (decoding + _READING) / self._unit)
 
     def record(self, seconds: float, *, decoding: int, work: float) -> None:
         """A step took so long. decoding: its tokens that are not of prompts, guesses included;
         work: units of prompts."""
         if work == 0:
-            self._mixed = 0
             found = seconds / (decoding + _READING)
             self._decoding += (found - self._decoding) / (4 if self._decoding else 1)
+            slowly = 64 if self._mixed and self._usual else 1
+            self._usual += (self._decoding - self._usual) / slowly
+            self._mixed = 0
             return
         usual = self._decoding * (decoding + _READING) if decoding else 0.0
         self._mixed += decoding > 0
