@@ -84,7 +84,7 @@ def test_it_follows_a_machine_that_has_less_time_for_good() -> None:
     pace = known(machine, 4)
     machine.weights *= 3
     machine.token *= 3
-    for _ in range(20):
+    for _ in range(80):
         pace.record(machine.usual(4), decoding=4, work=0)
     taken = read(pace, machine, 4, 4000)
     assert max(taken[3:]) < 3.7

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from math import sqrt
 
+from pocketlm.engine.speculation.costs import toward
+
 # A prompt token after so many others is taken to cost twice as much as the first one. For a small
 # model without windows that is near the truth; others are read too slowly only at first, since what
 # a unit costs is learnt as the prompt gets longer.
@@ -65,8 +67,10 @@ class Pace:
         if work == 0:
             found = seconds / (decoding + _READING)
             self._decoding += (found - self._decoding) / (4 if self._decoding else 1)
-            slowly = 64 if self._mixed and self._usual else 1
-            self._usual += (self._decoding - self._usual) / slowly
+            if self._mixed and self._usual:
+                self._usual += (found - self._usual) / 64
+            else:
+                self._usual = toward(self._usual or found, found)
             self._mixed = 0
             return
         usual = self._decoding * (decoding + _READING) if decoding else 0.0
