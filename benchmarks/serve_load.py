@@ -142,7 +142,7 @@ def llamacpp(path: str, clients: int, threads: int) -> Iterator[int]:
     """llama.cpp's server in a process of its own; its port."""
     command = [sys.executable, __file__, path, "--serve-llamacpp", str(clients), str(threads)]
     with _process(command) as process:
-        yield int(process.stdout.readline().rpartition(":")[2])
+        yield int(process.stdout.readline().rpartition(b":")[2])
 
 
 def serve_llamacpp(path: str, slots: int, threads: int) -> None:
@@ -247,9 +247,9 @@ def long(ref: str, path: str, args: argparse.Namespace) -> None:
 
     async def work(port: int, seed: int) -> tuple[list[float], list[float], float]:
         others = [
-            asyncio.create_task(complete(port, prompt_of(60, seed + i), 400)) for i in range(4)
+            asyncio.create_task(complete(port, prompt_of(60, seed + i), 700)) for i in range(4)
         ]
-        await asyncio.sleep(2.5)
+        await asyncio.sleep(0.7)
         arrived = time.perf_counter()
         stream = await complete(port, prompt_of(2900, seed + 9), 2)
         first = stream.events[0]
