@@ -63,6 +63,9 @@ def serve(
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Serve other machines without keys.")
     ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse unknown parameters instead of naming them.")
+    ] = False,
     log_json: Annotated[bool, typer.Option("--log-json", help="Log lines of JSON.")] = False,
     tls_cert: Annotated[Path | None, typer.Option(help="Certificate chain, PEM.")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="Its private key, PEM.")] = None,
@@ -100,6 +103,7 @@ def serve(
         origins=tuple(allow_origin or ()),
         registries=tuple(registry or ()),
         insecure=insecure,
+        strict=strict,
         log_json=log_json,
         tls_cert=tls_cert,
         tls_key=tls_key,
