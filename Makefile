@@ -55,7 +55,7 @@ neon: .venv/.build
 	touch $@
 
 .venv/.installed: .venv/.build $(NATIVE)
-	$(BIN)/python -m pip install --quiet --no-build-isolation -Cbuild-dir=build/release -e .
+	$(BIN)/python -m pip install --quiet --no-build-isolation -Cbuild-dir=build/release -e '.[serve]'
 	touch $@
 
 .venv/.dev: .venv/.installed
