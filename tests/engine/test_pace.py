@@ -115,6 +115,13 @@ def test_a_slow_step_does_not_stop_the_reading_nor_a_fast_one_open_the_gates() -
     assert pace.tokens(4, 0) <= 2 * settled
 
 
+def test_few_are_delayed_for_the_sake_of_many() -> None:
+    pace = known(Machine(), 2)
+    one = pace.room(2, 1)
+    assert pace.room(2, 2) == one
+    assert pace.room(2, 14) == pytest.approx(7 * one)
+
+
 def test_before_anything_is_known_little_is_read() -> None:
     assert 1 <= Pace(3).tokens(1, 0) <= 64
     only_mixed = Pace(3)  # nobody has ever decoded alone
@@ -128,7 +135,7 @@ def test_tokens_and_units_agree(count: int, start: int) -> None:
 
 
 class Fixed(Pace):
-    def room(self, decoding: int) -> float:
+    def room(self, decoding: int, reading: int = 1) -> float:
         return 3.2
 
 
@@ -153,7 +160,7 @@ def test_prompts_share_what_is_left_beside_those_that_decode() -> None:
 
 
 class Never(Pace):
-    def room(self, decoding: int) -> float:
+    def room(self, decoding: int, reading: int = 1) -> float:
         return 0.0
 
 

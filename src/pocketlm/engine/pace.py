@@ -3,8 +3,9 @@
 A step with many prompt tokens makes everybody else wait for their next token. So where requests
 decode, a step takes only so much of prompts that it lasts at most a few times as long as one
 without; where nobody does, prompts have the whole budget. What steps take is learnt from those that
-were taken, so the bound follows the machine and what runs on it. It changes when tokens come, never
-which.
+were taken, so the bound follows the machine and what runs on it. Where more requests wait for their
+first token than get their next one, it is as many times wider, so that few delay many. It changes
+when tokens come, never which.
 
 Reading is counted in units: a token costs one, and more the further back its attention reaches.
 """
@@ -44,12 +45,15 @@ class Pace:
         self._unit = 0.0  # seconds that a unit of prompts adds
         self._mixed = 0  # steps with prompts since one without
 
-    def room(self, decoding: int) -> float:
-        """Units of prompts for a step in which ``decoding`` requests, at least 1, get a token.
+    def room(self, decoding: int, reading: int = 1) -> float:
+        """Units of prompts for a step in which ``decoding`` requests, at least 1, get a token while
+        ``reading`` others wait for their first one.
 
         0 where the next step should be one without prompts.
         """
-        return 0.0 if self._mixed >= _MIXED else self._room(decoding)
+        if self._mixed >= _MIXED:
+            return 0.0
+        return self._room(decoding) * max(1.0, reading / decoding)
 
     def tokens(self, decoding: int, start: int) -> int:
         """How many tokens behind ``start`` others such a step may have, at least 1."""

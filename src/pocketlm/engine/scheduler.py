@@ -130,7 +130,11 @@ class Scheduler:
         shares: dict[Request, int] = {}
         preempted = False
         decode = [r for r in self.running if r.missing == 1]
-        prompts = self.pace.room(len(decode)) if self.pace is not None and decode else inf
+        prompts = inf
+        if self.pace is not None and decode:
+            admitted = min(len(self.waiting), self.max_running - len(self.running))
+            reading = len(self.running) - len(decode) + admitted
+            prompts = self.pace.room(len(decode), reading)
         budget = _Budget(self.step_tokens, prompts, self.max_rows)
         for request in decode + [r for r in self.running if r.missing > 1]:
             if request.status is not Status.RUNNING:  # preempted for an older one in this step
