@@ -1,6 +1,5 @@
 #include "base/probe.h"
 
-#include <algorithm>
 #include <array>
 #include <atomic>
 #include <chrono>
@@ -42,7 +41,7 @@ void ask_for_huge_pages([[maybe_unused]] Buffer& buffer) {
 
 }  // namespace
 
-double read_bandwidth(int threads, size_t bytes, int passes) {
+std::vector<double> read_bandwidth(int threads, size_t bytes, int passes) {
   require(bytes >= kChunk && passes >= 1, "read_bandwidth wants at least 1 MiB and 1 pass");
   const auto chunks = int64_t(bytes / kChunk);
   Buffer buffer(size_t(chunks) * kChunk);
@@ -54,7 +53,7 @@ double read_bandwidth(int threads, size_t bytes, int passes) {
     });
   });
   std::atomic<uint64_t> total{0};
-  double best = 0;
+  std::vector<double> rates;
   for (int pass = 0; pass < passes; ++pass) {
     const auto start = std::chrono::steady_clock::now();
     pool.run([&](Worker& worker) {
@@ -65,11 +64,11 @@ double read_bandwidth(int threads, size_t bytes, int passes) {
       });
     });
     const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
-    best = std::max(best, double(buffer.size()) / seconds.count());
+    rates.push_back(double(buffer.size()) / seconds.count());
   }
   constexpr uint64_t kOnes = 0x0101010101010101;
   require(total.load() == kOnes * (buffer.size() / sizeof(uint64_t)) * uint64_t(passes), "read_bandwidth read something else");
-  return best;
+  return rates;
 }
 
 }  // namespace pocketlm

@@ -11,6 +11,7 @@
 
 #include "base/error.h"
 #include "kernels/kernels.h"
+#include "program/throughput.h"
 
 namespace pocketlm {
 namespace {
@@ -37,6 +38,11 @@ std::vector<std::string> isa_names() {
   return names;
 }
 
+Layout layout_of_kind(std::string_view kind) {
+  require(kind == "int8" || kind == "f32", "multiply_add_rate knows the kinds int8 and f32");
+  return kind == "int8" ? Layout::Q4_0 : Layout::F32;
+}
+
 // glibc keeps freed memory for later; what a closed model had should be there for other programs.
 void return_freed_memory() {
 #ifdef __GLIBC__
@@ -56,7 +62,11 @@ NB_MODULE(_native, m) {
   m.def("return_freed_memory", &return_freed_memory, nb::call_guard<nb::gil_scoped_release>(),
         "Gives memory that was freed back to the system where the C library keeps it.");
   m.def("read_bandwidth", &read_bandwidth, nb::arg("threads"), nb::arg("bytes"), nb::arg("passes"),
-        nb::call_guard<nb::gil_scoped_release>(), "Bytes per second that the threads read from memory.");
+        nb::call_guard<nb::gil_scoped_release>(), "Bytes per second that the threads read from memory, of each pass.");
+  m.def("multiply_add_rate", [](const std::string& kind, int threads, double seconds, int passes) {
+          return multiply_add_rate(layout_of_kind(kind), threads, seconds, passes);
+        }, nb::arg("kind"), nb::arg("threads"), nb::arg("seconds"), nb::arg("passes"),
+        nb::call_guard<nb::gil_scoped_release>(), "Multiply-adds per second of the linear kernels, of each pass.");
   bind_formats(m);
   bind_program(m);
   bind_quantize(m);

@@ -13,10 +13,18 @@ def select_isa(name: str) -> None: ...
 def return_freed_memory() -> None:
     """Gives memory that was freed back to the system where the C library keeps it."""
 
-def read_bandwidth(threads: int, bytes: int, passes: int) -> float:
-    """Bytes per second that ``threads`` read together from a buffer of ``bytes``: the best pass.
+def read_bandwidth(threads: int, bytes: int, passes: int) -> list[float]:
+    """Bytes per second that ``threads`` read together from a buffer of ``bytes``, of each pass.
 
     CapacityError where there is no room for the buffer, ValueError for values out of range.
+    """
+
+def multiply_add_rate(kind: str, threads: int, seconds: float, passes: int) -> list[float]:
+    """Multiply-adds per second that ``threads`` do together in the linear kernels of the
+    instruction set in use, on data that stays in the caches; of each pass, of about ``seconds``.
+
+    kind: "int8" (4-bit weights times activations of 8 bits, as in a prompt) or "f32". ValueError
+    for values out of range.
     """
 
 def dequantize(type: int, data: NDArray[np.uint8], count: int) -> NDArray[np.float32]:

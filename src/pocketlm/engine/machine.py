@@ -11,6 +11,8 @@ _CPUS = Path("/sys/devices/system/cpu")
 _SELF = Path("/proc/self/cgroup")
 _STATUS = Path("/proc/self/status")
 _MEMORY = Path("/proc/meminfo")
+_LONGEST = 1 << 20  # characters of one file
+_UNLIMITED = 1 << 60  # how version 1 says that there is no limit: the largest count of pages
 
 
 @dataclass(frozen=True)
@@ -34,26 +36,55 @@ def available_memory(cgroups: Path = _CGROUPS, membership: Path = _SELF) -> Memo
     return best
 
 
+def total_memory() -> int:
+    """Bytes of RAM that the machine has; swap is not counted."""
+    for line in (read_text(_MEMORY) or "").splitlines():
+        if line.startswith("MemTotal:"):
+            return int(line.split()[1]) * 1024
+    import psutil  # type: ignore[import-untyped]
+
+    return int(psutil.virtual_memory().total)
+
+
+def memory_quota(cgroups: Path = _CGROUPS, membership: Path = _SELF) -> int | None:
+    """Bytes that the tightest of the enclosing cgroups allows; None without a limit."""
+    limits = (_cgroup_limit(folder)[0] for folder in _folders(cgroups, membership, "memory"))
+    found = [limit for limit in limits if limit is not None and limit < _UNLIMITED]
+    return min(found, default=None)
+
+
+def cpu_quota(cgroups: Path = _CGROUPS, membership: Path = _SELF) -> float | None:
+    """CPUs' worth of time that the tightest of the enclosing cgroups allows; None without one."""
+    quotas = (_cpu_quota(folder) for folder in _folders(cgroups, membership, "cpu"))
+    return min((quota for quota in quotas if quota is not None), default=None)
+
+
+def usable_cpus() -> list[int]:
+    """The numbers of the CPUs (hardware threads) that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
 def available_cores(cpus: Path = _CPUS, cgroups: Path = _CGROUPS, membership: Path = _SELF) -> int:
     """Physical cores among the CPUs this process may run on, no more than its quota; at least 1.
 
     Two hardware threads of one core share its vector units, so a second one adds little here.
     """
-    if hasattr(os, "sched_getaffinity"):
-        allowed = sorted(os.sched_getaffinity(0))
-    else:
-        allowed = list(range(os.cpu_count() or 1))
-    cores = set()
-    for cpu in allowed:
-        topology = cpus / f"cpu{cpu}" / "topology"
-        package, core = _read(topology / "physical_package_id"), _read(topology / "core_id")
-        cores.add((package, core) if core is not None else cpu)
-    count = len(cores)
-    for folder in _folders(cgroups, membership, "cpu"):
-        quota = _cpu_quota(folder)
-        if quota is not None:
-            count = min(count, max(1, int(quota)))
-    return max(1, count)
+    count = len({core_of(cpu, cpus) for cpu in usable_cpus()})
+    quota = cpu_quota(cgroups, membership)
+    return max(1, count if quota is None else min(count, int(quota)))
+
+
+def core_of(cpu: int, cpus: Path = _CPUS) -> tuple[str, ...]:
+    """What names the core that a CPU is a hardware thread of; the CPU itself where nobody tells.
+
+    The cores of an Arm chip are counted within their cluster.
+    """
+    topology = cpus / f"cpu{cpu}" / "topology"
+    names = ("physical_package_id", "cluster_id", "core_id")
+    package, cluster, core = (read_text(topology / name) for name in names)
+    return (package or "", cluster or "", core) if core is not None else (f"cpu{cpu}",)
 
 
 def peak_memory() -> int | None:
@@ -65,7 +96,7 @@ def peak_memory() -> int | None:
 
         return int(psutil.Process().memory_info().peak_wset)
     # In Linux a new program starts with the peak of the process that started it as its ru_maxrss.
-    for line in (_read(_STATUS) or "").splitlines():
+    for line in (read_text(_STATUS) or "").splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024
     import resource
@@ -76,17 +107,17 @@ def peak_memory() -> int | None:
 
 def _machine_available() -> int:
     """Linux is read directly: importing psutil takes longer than all else that is asked here."""
-    for line in (_read(_MEMORY) or "").splitlines():
+    for line in (read_text(_MEMORY) or "").splitlines():
         if line.startswith("MemAvailable:"):
             return int(line.split()[1]) * 1024
-    import psutil  # type: ignore[import-untyped]
+    import psutil
 
     return int(psutil.virtual_memory().available)
 
 
 def _folders(cgroups: Path, membership: Path, controller: str) -> list[Path]:
     """The cgroup folders that bind this process, innermost first (version 2, or 1)."""
-    text = _read(membership)
+    text = read_text(membership)
     if text is None:
         return []
     for line in text.splitlines():
@@ -107,33 +138,48 @@ def _folders(cgroups: Path, membership: Path, controller: str) -> list[Path]:
 
 def _cgroup_rest(folder: Path) -> int | None:
     """limit - used + file pages that can be dropped, of a memory cgroup; None without a limit."""
-    names = ("memory.max", "memory.current", "inactive_file")
-    if not (folder / names[0]).exists():
-        names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
-    limit, used = _read(folder / names[0]), _read(folder / names[1])
-    if limit is None or used is None or limit == "max":
+    limit, second = _cgroup_limit(folder)
+    names = ("memory.current", "inactive_file")
+    if not second:
+        names = ("memory.usage_in_bytes", "total_inactive_file")
+    used = read_text(folder / names[0])
+    if limit is None or used is None:
         return None
     droppable = 0
-    for line in (_read(folder / "memory.stat") or "").splitlines():
+    for line in (read_text(folder / "memory.stat") or "").splitlines():
         name, _, value = line.partition(" ")
-        if name == names[2]:
+        if name == names[1]:
             droppable = int(value)
-    return int(limit) - int(used) + droppable
+    return limit - int(used) + droppable
+
+
+def _cgroup_limit(folder: Path) -> tuple[int | None, bool]:
+    """The limit of a memory cgroup in bytes, None without one, and whether it is of version 2."""
+    text = read_text(folder / "memory.max")
+    if text is not None:
+        return (None if text == "max" else int(text)), True
+    text = read_text(folder / "memory.limit_in_bytes")
+    return (None if text is None else int(text)), False
 
 
 def _cpu_quota(folder: Path) -> float | None:
-    text = _read(folder / "cpu.max")
+    text = read_text(folder / "cpu.max")
     if text is not None:
         quota, period = text.split()
         return None if quota == "max" else int(quota) / int(period)
-    old_quota, old_period = _read(folder / "cpu.cfs_quota_us"), _read(folder / "cpu.cfs_period_us")
+    old_quota, old_period = (
+        read_text(folder / "cpu.cfs_quota_us"),
+        read_text(folder / "cpu.cfs_period_us"),
+    )
     if old_quota is None or old_period is None or int(old_quota) <= 0:
         return None
     return int(old_quota) / int(old_period)
 
 
-def _read(path: Path) -> str | None:
+def read_text(path: Path) -> str | None:
+    """What a file of the kernel says, without the space around it; None where it says nothing."""
     try:
-        return path.read_text().strip()
+        with path.open(encoding="utf-8", errors="replace") as file:
+            return file.read(_LONGEST).strip()
     except OSError:
         return None

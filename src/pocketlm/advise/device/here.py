@@ -1,0 +1,55 @@
+"""The device that this process runs on, within what its container leaves it."""
+
+from __future__ import annotations
+
+from pocketlm import _native
+from pocketlm.advise.device import processor
+from pocketlm.advise.device.accelerators import accelerators
+from pocketlm.advise.device.device import Device
+from pocketlm.advise.device.rates import cached_rates
+from pocketlm.engine import machine
+from pocketlm.evaluate.speed.limits import cpu_name
+from pocketlm.settings import Settings
+from pocketlm.store.files import free_bytes
+
+
+def this_device(*, probe: bool = True, refresh: bool = False) -> Device:
+    """The facts of this machine.
+
+    Args:
+        probe: measure the rates where they are not remembered (about a second); without it
+            ``rates`` is None.
+        refresh: measure them anew.
+    """
+    home = Settings.from_environment().home
+    cpu, cores = cpu_name(), machine.available_cores()
+    usable = machine.usable_cpus()
+    caches = processor.caches(usable[0])
+    memory, total = machine.available_memory(), machine.total_memory()
+    quota = machine.memory_quota()
+    rates = None
+    if probe:
+        last = max(caches.values(), default=0)
+        rates = cached_rates(home, cpu, cores, last, memory.available, refresh=refresh)
+    return Device(
+        name="this",
+        cpu=cpu,
+        cores=cores,
+        isa=_native.isa(),
+        caches=caches,
+        ram=total,
+        ram_free=memory.available,
+        memory_limit=memory.limit,
+        disk_free=free_bytes(home),
+        accelerators=accelerators(),
+        rates=rates,
+        source="read from this machine",
+        memory_quota=quota if quota is not None and quota < total else None,
+        cpu_quota=machine.cpu_quota(),
+        hardware_threads=len(usable),
+        core_kinds=processor.core_kinds(usable),
+        features=processor.features(),
+        model=processor.model_name(),
+        hypervisor=processor.hypervisor(),
+        system=processor.system_name(),
+    )
