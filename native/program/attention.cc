@@ -43,13 +43,13 @@ const int32_t* Executor::block_table(const AttentionOp& op, int64_t sequence) co
 }
 
 void Executor::store_kv(const AttentionOp& op, Worker& worker) {
-  const size_t layer = layer_offset_[size_t(op.layer)];
+  const LayerPlace layer = layers_[size_t(op.layer)];
   const size_t head = kv_head_bytes(op.head_dim, capacity_.kv);
   worker.each(int64_t(batch_.tokens.size()), 4, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const int64_t position = position_of_[size_t(i)];
       const int32_t number = block_table(op, sequence_of_[size_t(i)])[position / kPage];
-      std::byte* page = kv_.data() + layer + size_t(number) * kv_page_bytes(op, capacity_.kv);
+      std::byte* page = kv_.data() + layer.offset + size_t(number) * layer.stride;
       const float* k = row(op.qkv, i) + op.heads * op.head_dim;
       const float* v = k + op.kv_heads * op.head_dim;
       for (int64_t h = 0; h < op.kv_heads; ++h)
@@ -62,6 +62,7 @@ void Executor::store_kv(const AttentionOp& op, Worker& worker) {
 AttentionTile Executor::attention_tile(const AttentionOp& op, const Tile& tile, int64_t kv_head) const {
   const int64_t group = op.heads / op.kv_heads;
   const size_t head = kv_head_bytes(op.head_dim, capacity_.kv);
+  const LayerPlace layer = layers_[size_t(op.layer)];
   return {
       .q = row(op.qkv, tile.token) + kv_head * group * op.head_dim,
       .q_stride = program.buffers()[size_t(op.qkv)].width,
@@ -71,8 +72,8 @@ AttentionTile Executor::attention_tile(const AttentionOp& op, const Tile& tile, 
       .first_position = tile.position,
       .window = op.window,
       .scale = op.scale,
-      .kv = kv_.data() + layer_offset_[size_t(op.layer)] + size_t(kv_head) * head,
-      .page_stride = kv_page_bytes(op, capacity_.kv),
+      .kv = kv_.data() + layer.offset + size_t(kv_head) * head,
+      .page_stride = layer.stride,
       .pages = block_table(op, tile.sequence),
       .type = capacity_.kv,
   };

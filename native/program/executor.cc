@@ -6,8 +6,6 @@
 namespace pocketlm {
 namespace {
 
-constexpr size_t kLargeLayer = size_t{8} << 20;  // bytes of a layer's keys and values
-
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // Widest source of the linear ops that quantize their activations.
@@ -57,11 +55,12 @@ Executor::Sizes Executor::sizes(const Capacity& capacity) const {
   require(capacity.pages.size() == program.windows().size(), "pages need one number for each group of layers");
   for (const int64_t pages : capacity.pages) require(pages > 0, "capacities must be positive");
   Sizes sizes{};
+  sizes.groups.resize(capacity.pages.size());
   int64_t scratch = 0, state = 0, partitions = 0;
   for (const AttentionOp& op : program.layers()) {
     const int64_t group = op.heads / op.kv_heads, floats = attention_state_floats(op.head_dim);
     const int64_t pages = capacity.pages[size_t(op.group)];
-    sizes.layers.push_back(checked_bytes(size_t(pages), kv_page_bytes(op, capacity.kv)));
+    sizes.groups[size_t(op.group)] += checked_bytes(size_t(pages), kv_page_bytes(op, capacity.kv));
     partitions = std::max(partitions, most_partitions(op.window, pages));
     scratch = std::max(scratch, attention_scratch_floats(op.head_dim, group) + kAttentionTile * group * floats);
     state = std::max(state, group * floats);
@@ -83,7 +82,7 @@ Executor::Sizes Executor::sizes(const Capacity& capacity) const {
 Requirements Executor::requirements(const Capacity& capacity) const {
   const Sizes s = sizes(capacity);
   Requirements bytes{program.weight_bytes(), 0, 0};
-  for (const size_t layer : s.layers) bytes.kv += layer;
+  for (const size_t group : s.groups) bytes.kv += group;
   for (const size_t buffer : s.buffers) bytes.workspace += align_up(buffer);
   for (const size_t rope : s.ropes) bytes.workspace += 2 * align_up(rope);
   bytes.workspace += align_up(s.quantized) + align_up(s.fake_quantized) + align_up(s.states);
@@ -95,14 +94,7 @@ void Executor::allocate(const Capacity& capacity) {
   require(!allocated(), "an executor is allocated once");
   require(!program.planned(), "a program of planned weights has no data to run with");
   const Sizes s = sizes(capacity);
-  size_t kv = 0;
-  for (const size_t layer : s.layers) {
-    layer_offset_.push_back(kv);
-    kv += layer;
-  }
-  // A long sequence is walked over in every step, so its pages should be large. A short one would touch one in every
-  // layer; where that is most of the cache, clearing it would only delay the first token.
-  kv_ = kv >= kLargeLayer * layer_offset_.size() ? Buffer::on_large_pages(kv) : Buffer(kv);
+  place_kv(s, capacity);
   for (const size_t buffer : s.buffers) buffers_.emplace_back(buffer);
   for (const size_t rope : s.ropes) {
     rope_cos_.emplace_back(rope);
@@ -113,6 +105,24 @@ void Executor::allocate(const Capacity& capacity) {
   states_ = Buffer(s.states);
   for (int i = 0; i < pool_.size(); ++i) scratch_.emplace_back(s.thread_scratch);
   capacity_ = capacity;
+}
+
+// Page by page, each with all layers of its group side by side: what a sequence writes first is new memory in one place
+// and no more than it needs, so large pages, which make walking over a long sequence cheap, do not have to be cleared
+// in every layer at once.
+void Executor::place_kv(const Sizes& sizes, const Capacity& capacity) {
+  std::vector<size_t> next, page_bytes(sizes.groups.size());
+  size_t bytes = 0;
+  for (const size_t group : sizes.groups) {
+    next.push_back(bytes);
+    bytes += group;
+  }
+  for (const AttentionOp& op : program.layers()) page_bytes[size_t(op.group)] += kv_page_bytes(op, capacity.kv);
+  for (const AttentionOp& op : program.layers()) {
+    layers_.push_back({next[size_t(op.group)], page_bytes[size_t(op.group)]});
+    next[size_t(op.group)] += kv_page_bytes(op, capacity.kv);
+  }
+  kv_ = Buffer::on_large_pages(bytes);
 }
 
 void Executor::check(const Batch& batch) const {

@@ -69,9 +69,14 @@ class Executor {
     int64_t sequence, token, tokens, position;
   };
 
+  // Where a layer has its part of page 0 in the KV cache, and bytes from page to page.
+  struct LayerPlace {
+    size_t offset, stride;
+  };
+
   // Bytes of everything that allocate takes, so that what is promised and what is taken cannot differ.
   struct Sizes {
-    std::vector<size_t> layers;   // KV cache of each attention op
+    std::vector<size_t> groups;   // KV cache of each group of layers
     std::vector<size_t> buffers;  // per program buffer
     std::vector<size_t> ropes;    // cos, and as much for sin, per table
     size_t quantized, fake_quantized, thread_scratch, states;
@@ -84,6 +89,7 @@ class Executor {
   int64_t rows_of(int buffer) const;
   float* row(int buffer, int64_t i) const;
   Sizes sizes(const Capacity& capacity) const;
+  void place_kv(const Sizes& sizes, const Capacity& capacity);
 
   void rope_angles(Worker& worker);
   void run(const EmbedOp& op, Worker& worker);
@@ -113,7 +119,7 @@ class Executor {
   std::vector<Buffer> rope_cos_, rope_sin_;  // per table: [tokens, frequencies] f32
   Buffer quantized_, fake_quantized_;    // activations of the linear op that runs
   Buffer kv_;
-  std::vector<size_t> layer_offset_;     // bytes into kv_
+  std::vector<LayerPlace> layers_;       // in kv_
   std::vector<Buffer> scratch_;          // per thread, for attention
   Buffer states_;                        // of attention split over partitions
 

@@ -157,7 +157,8 @@ class Worker(asyncio.Protocol):
     def _hear(self, message: dict[str, Any]) -> None:
         if "step" in message:
             self.load = message["load"]
-            self.stepped(message["tokens"])
+            for tokens in message["tokens"]:
+                self.stepped(tokens)
             for piece in message["step"]:
                 self.output_tokens += len(piece[2])
                 listener = self._listeners.get(piece[0])

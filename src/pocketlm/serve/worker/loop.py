@@ -1,12 +1,14 @@
 """The main thread of a worker: takes in what was asked, computes a step, sends what it brought.
 
-All pieces of a step go in one message, since at many clients every message costs a noticeable part
-of the step. Where nothing is asked it waits without using the processor.
+All pieces of a step go in one message, and those of steps that follow each other within
+milliseconds too: every message wakes the front process, and the client, on the processors that
+compute. Where nothing is asked it waits without using the processor.
 """
 
 from __future__ import annotations
 
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
@@ -27,6 +29,10 @@ from pocketlm.serve.worker.port import Port
 from pocketlm.text import StreamDecoder
 
 _log = logging.getLogger(__name__)
+
+# Pieces wait at most this long for those of the steps that follow: a quarter of what a screen needs
+# to show one.
+_GATHER_S = 0.004
 
 
 @dataclass(frozen=True)
@@ -71,6 +77,9 @@ class EngineLoop:
         self._ids: dict[Request, int] = {}
         self._scoring: dict[Request, Asked] = {}  # begun, but for the scores of their prompts
         self._texts: deque[Texts] = deque()
+        self._pieces: dict[int, list[Any]] = {}  # of steps that were not told of yet, by id
+        self._step_tokens: list[int] = []  # of those steps
+        self._told = 0.0
 
     # From other threads
 
@@ -160,12 +169,12 @@ class EngineLoop:
         except Exception as error:
             self._recover(error)
             return
-        pieces: dict[int, list[Any]] = {}
+        due = not self._engine.busy
         for output in outputs:
             id = self._ids[output.request]
             if output.request in self._scoring:
                 self._scored_prompt(output.request)
-            piece = pieces.setdefault(id, [id, "", [], [], None])
+            piece = self._pieces.setdefault(id, [id, "", [], [], None])
             piece[1] += output.text
             if output.token is not None:
                 piece[2].append(output.token)
@@ -174,12 +183,22 @@ class EngineLoop:
             if output.finish_reason is not None:
                 piece[4] = _ended(output)
                 self._forget(id)
-        tokens = self._engine.stats().step_tokens
-        self._port.send({"step": [*pieces.values()], "tokens": tokens, "load": self._load()})
+                due = True
+        self._step_tokens.append(self._engine.stats().step_tokens)
+        if due or time.perf_counter() - self._told >= _GATHER_S:
+            self._tell()
+
+    def _tell(self) -> None:
+        """Sends what the steps since the last time brought."""
+        pieces, self._pieces = [*self._pieces.values()], {}
+        tokens, self._step_tokens = self._step_tokens, []
+        self._port.send({"step": pieces, "tokens": tokens, "load": self._load()})
+        self._told = time.perf_counter()
 
     def _recover(self, error: Exception) -> None:
         """All requests end; the engine begins anew with an empty cache."""
         _log.error("a step of the engine failed", exc_info=error)
+        self._tell()
         while self._texts:
             texts = self._texts.popleft()
             self._forget(texts.id)
