@@ -29,9 +29,6 @@ DEFAULT_CONTEXT = 4096
 # tokens, within this many bytes.
 _ROW_BYTES = 16 << 20
 _DRAFT_STEP = 256  # tokens that a draft model reads at once
-# A step that reads prompts beside others' answers takes at most about so many times as long as one
-# that does not: nobody's stream stalls, and prompts are read at about two thirds of the speed.
-_MIXED_STEP = 2.75
 
 
 @dataclass(frozen=True)
@@ -95,7 +92,7 @@ def build_engine(
         EngineConfig(
             context=context,
             eos_ids=eos_ids,
-            mixed_step=_MIXED_STEP,
+            mixed_step=options.mixed_step,
             rope_switch=config.rope_switch,
             prefix_cache=options.prefix_cache,
         ),

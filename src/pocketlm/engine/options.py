@@ -25,6 +25,9 @@ class EngineOptions:
         sequences: how many may run at once.
         step_tokens: new tokens computed in one step; smaller ones answer sooner while a long prompt
             is read, larger ones read it faster.
+        mixed_step: how many times as long as a step without prompts one may take that reads prompts
+            beside answers, so that nobody's stream stalls; None is no limit, which reads prompts
+            half as fast again.
         output_rows: rows of logits in one step at most; None is as many as scoring asks for.
         prefix_cache: whether equal beginnings are computed once.
         speculate: where guesses of the tokens to come are from: "ngram", the sequence itself, or
@@ -37,6 +40,7 @@ class EngineOptions:
     kv_tokens: int | None = None
     sequences: int = 1
     step_tokens: int = 512
+    mixed_step: float | None = 2.75
     output_rows: int | None = None
     prefix_cache: bool = True
     speculate: str = "ngram"
@@ -48,6 +52,8 @@ class EngineOptions:
         _check("sequences", self.sequences, 1, _MOST_SEQUENCES)
         _check("step_tokens", self.step_tokens, 1, 1 << 16)
         _check("output_rows", self.output_rows, 1, 1 << 16, optional=True)
+        if self.mixed_step is not None and not self.mixed_step > 1:
+            raise RequestError(f"mixed_step is {self.mixed_step!r}, expected more than 1")
         if self.kv not in get_args(KvType):
             raise RequestError(f"kv is {self.kv!r}, expected one of {', '.join(get_args(KvType))}")
         if self.speculate not in ("ngram", "off"):

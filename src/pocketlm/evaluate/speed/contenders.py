@@ -87,6 +87,7 @@ class Ours:
             threads=setup.threads,
             kv=setup.kv,  # type: ignore[arg-type]  # checked there
             sequences=setup.sequences,
+            mixed_step=None,  # all prompts first, as the others have it
             output_rows=setup.sequences,
             prefix_cache=False,
             speculate="off",
