@@ -31,6 +31,7 @@ from pocketlm.quantize.quantization import make_recipe
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = [*ROOT.glob("*.md"), *sorted(DOCS.rglob("*.md"))]
+CLI = ("docs/reference/cli.md", "docs/reference/cli-choose.md")
 PYTHON = re.compile(r"^```python\n(.*?)^```", re.M | re.S)
 LINK = re.compile(r"\]\((?!https?:)([^)\s]+)\)")
 COMMAND = re.compile(r"\bpocketlm ([a-z]+)\b([^`\n|)#]*)")
@@ -64,10 +65,10 @@ def options_of(verb: str) -> frozenset[str]:
     return frozenset(o for o in spelled if o.startswith("--")) | {"--help"}
 
 
-def code_of(verb: str) -> set[str]:
-    """Everything that cli.md puts in backquotes under a verb's heading."""
-    part = re.split(r"^## ", text_of("docs/reference/cli.md"), flags=re.M)
-    return set(re.findall(r"`([^`]+)`", next(p for p in part if p.startswith(verb + "\n"))))
+def part_of(verb: str) -> str | None:
+    """What the command line's pages say under a verb's heading."""
+    parts = (p for page in CLI for p in re.split(r"^## ", text_of(page), flags=re.M))
+    return next((p for p in parts if p.startswith(verb + "\n")), None)
 
 
 # Pages
@@ -109,12 +110,13 @@ def test_commands_and_options_exist(page: Path) -> None:
 
 
 def test_the_reference_names_every_verb_and_option() -> None:
-    given = table("docs/reference/cli.md", "verb", "does")
+    given = [row for page in CLI for row in table(page, "verb", "does")]
     rows = {row[0].strip("`").split()[1]: row[1] for row in given}
     assert set(rows) == set(VERBS)
+    assert len(rows) == len(given)
     for verb, does in rows.items():
-        has_part = f"\n## {verb}\n" in text_of("docs/reference/cli.md")
-        under = code_of(verb) if has_part else {"--json"}
+        part = part_of(verb)
+        under = {"--json"} if part is None else set(re.findall(r"`([^`]+)`", part))
         named = {part for code in under for part in code.split()} | set(
             re.findall("--[a-z]+", does)
         )
@@ -195,6 +197,35 @@ def test_python_runs(
 
 
 # Tables of facts
+
+
+def test_the_table_of_devices() -> None:
+    from pocketlm.advise.device import profiles
+    from pocketlm.advise.device.profiles import table as facts
+
+    found = profiles()
+    rows = table("docs/reference/devices.md", "profile", "cores")
+    assert {row[0].strip("`") for row in rows} == set(facts().device)
+    for name, _, gib, read, int8, f32, kernels in rows:
+        for size in gib.split(", "):
+            device = found[f"{name.strip('`')}-{size}gb"]
+            assert device.rates is not None
+            assert device.isa == kernels
+            assert read == f"{device.rates.read_bandwidth / 1e9:.1f}"
+            assert int8 == f"{device.rates.int8 / 1e9:.0f}"
+            assert f32 == f"{device.rates.f32 / 1e9:.0f}"
+        assert len(gib.split(", ")) == sum(n.rpartition("-")[0] == name.strip("`") for n in found)
+
+
+def test_the_table_of_cores() -> None:
+    from pocketlm.advise.device.profiles import table as facts
+
+    rows = table("docs/reference/devices.md", "core", "int8")
+    known = {core.title: core for core in facts().core.values()}
+    assert {row[0] for row in rows} == set(known)
+    for title, int8, f32, source in rows:
+        assert (float(int8), float(f32)) == (known[title].int8, known[title].f32), title
+        assert source == known[title].source
 
 
 def test_the_table_of_errors() -> None:

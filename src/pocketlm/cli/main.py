@@ -33,6 +33,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "run": ("pocketlm.cli.run", "run"),
     "chat": ("pocketlm.cli.chat", "chat"),
     "footprint": ("pocketlm.cli.footprint", "footprint"),
+    "device": ("pocketlm.cli.device", "device"),
     "create": ("pocketlm.cli.create", "create"),
     "cp": ("pocketlm.cli.cp", "cp"),
     "rm": ("pocketlm.cli.rm", "rm"),

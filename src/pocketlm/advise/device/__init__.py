@@ -9,7 +9,9 @@ from pocketlm.advise.device.device import (
     from_json,
     to_json,
 )
+from pocketlm.advise.device.find import find_device
 from pocketlm.advise.device.here import this_device
+from pocketlm.advise.device.profiles import profiles
 
 __all__ = [
     "Accelerator",
@@ -17,7 +19,9 @@ __all__ = [
     "Device",
     "Rates",
     "Throughput",
+    "find_device",
     "from_json",
+    "profiles",
     "this_device",
     "to_json",
 ]
