@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 #endif
 
+#include <algorithm>
 #include <cstdint>
 #include <mutex>
 
@@ -60,6 +61,16 @@ Buffer Buffer::on_large_pages(size_t bytes) {
                   }};
   used += align_up(bytes);
   return buffer;
+}
+
+void Buffer::populate() {
+#ifdef MADV_POPULATE_WRITE
+  std::byte* const end = data_.get() + size_;
+  std::byte* at = data_.get() + (align_up(size_t(uintptr_t(data_.get())), kSmallPage) - size_t(uintptr_t(data_.get())));
+  // Piece by piece: a call holds up those that want memory, and may find none on an older system.
+  for (; at + kSmallPage <= end; at += kLargePage)
+    if (madvise(at, std::min(kLargePage, size_t(end - at) / kSmallPage * kSmallPage), MADV_POPULATE_WRITE) != 0) return;
+#endif
 }
 
 }  // namespace pocketlm

@@ -42,6 +42,10 @@ class Buffer {
     data_ = {data, [](std::byte* p) { std::free(p); }};
   }
 
+  // Has the system put memory behind all of it now, where it can, which else happens at the first use of every page.
+  // What is in it stays, and others may use it meanwhile.
+  void populate();
+
   std::byte* data() { return data_.get(); }
   const std::byte* data() const { return data_.get(); }
   size_t size() const { return size_; }

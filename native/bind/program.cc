@@ -177,6 +177,7 @@ void bind_program(nb::module_& m) {
       .def("allocate", [](Executor& e, int64_t tokens, int64_t sequences, int64_t rows, const Pages& pages, std::string_view kv) {
              e.allocate(capacity_of(tokens, sequences, rows, pages, kv));
            }, nb::arg("max_tokens"), nb::arg("max_sequences"), nb::arg("max_rows"), nb::arg("pages"), nb::arg("kv"))
+      .def("populate_cache", &Executor::populate_cache, nb::call_guard<nb::gil_scoped_release>())
       .def("step", &step, nb::arg("tokens"), nb::arg("lengths"), nb::arg("starts"), nb::arg("block_tables"), nb::arg("variants"),
            nb::arg("rows"), nb::arg("hidden") = false, nb::arg("borrow") = false);
 }

@@ -49,6 +49,8 @@ class Executor {
 
   Requirements requirements(const Capacity& capacity) const;
   void allocate(const Capacity& capacity);
+  // Puts memory behind the whole KV cache; other threads may step meanwhile.
+  void populate_cache() { kv_.populate(); }
   bool allocated() const { return capacity_.tokens > 0; }
 
   // Returns the logits [rows, vocabulary], or with `hidden` the final hidden states [rows, width]; valid until the next

@@ -149,6 +149,8 @@ class Executor:
     def allocate(
         self, max_tokens: int, max_sequences: int, max_rows: int, pages: Sequence[int], kv: str
     ) -> None: ...
+    def populate_cache(self) -> None:
+        """Has the system put memory behind the KV cache now, where it can; beside steps too."""
     def step(
         self,
         tokens: NDArray[np.int32],

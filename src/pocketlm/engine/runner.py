@@ -79,6 +79,10 @@ class Runner(Protocol):
     @property
     def vocab(self) -> int: ...
 
+    def populate_cache(self) -> None:
+        """Takes the memory of the KV cache now, not page by page at their first use, which holds up
+        the step that comes to them. Any thread may call it."""
+
     def step(self, batch: StepBatch, *, hidden: bool = False) -> Floats:
         """Logits (R, vocab), or with ``hidden`` the final normed hidden states (R, width).
 
@@ -120,6 +124,9 @@ class NativeRunner:
         executor.allocate(
             limits.max_tokens, limits.max_sequences, limits.max_rows, self.pages, limits.kv
         )
+
+    def populate_cache(self) -> None:
+        self._executor.populate_cache()
 
     def step(self, batch: StepBatch, *, hidden: bool = False) -> Floats:
         return self._executor.step(

@@ -73,6 +73,13 @@ def _serve(running: Running, port: Port, messages: Iterator[dict[str, Any]]) -> 
         for message in messages:
             asking.put(message)
 
+    def populate() -> None:
+        """Takes the promised memory of the cache while nobody waits for it."""
+        if sys.platform == "linux":  # where a thread has a priority of its own
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
+        running.engine.runner.populate_cache()
+
+    threading.Thread(target=populate, daemon=True).start()
     for work in (read, asking.run):
         threading.Thread(target=_until_the_end, args=(work,), daemon=True).start()
     _until_the_end(loop.run)
