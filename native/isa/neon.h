@@ -1,4 +1,5 @@
-// The vector layer (see isa/scalar.h) on ARMv8.2 with the dot product: four registers are 16 lanes.
+// The vector layer (see isa/scalar.h) on Arm's 64-bit CPUs: four registers are 16 lanes. Compiled twice: with the dot
+// product of ARMv8.2 ("neon") and without it ("asimd"), as a Cortex-A72 is.
 #pragma once
 
 #include <arm_neon.h>
@@ -13,8 +14,13 @@ namespace pocketlm {
 namespace {
 namespace isa {
 
+#ifdef __ARM_FEATURE_DOTPROD
 inline constexpr const char* kName = "neon";
 inline constexpr int kTile = 3;
+#else
+inline constexpr const char* kName = "asimd";
+inline constexpr int kTile = 2;  // sums take twice the registers
+#endif
 inline constexpr int kDirectTile = 2;
 inline constexpr int kDirectTokens = 4;
 inline constexpr int kFloatTile = 2;
@@ -147,23 +153,42 @@ POCKETLM_INLINE X load_x(const int8_t* p) {
   return vreinterpretq_s8_s32(vdupq_n_s32(word));
 }
 
+// Four words' sums of products.
+#ifdef __ARM_FEATURE_DOTPROD
+struct Words {
+  int32x4_t sum = vdupq_n_s32(0);
+  POCKETLM_INLINE void add(int8x16_t a, int8x16_t b) { sum = vdotq_s32(sum, a, b); }
+  POCKETLM_INLINE int32x4_t total() const { return sum; }
+};
+#else
+struct Words {
+  int32x4_t low = vdupq_n_s32(0), high = vdupq_n_s32(0);  // of two words each, in halves
+  POCKETLM_INLINE void add(int8x16_t a, int8x16_t b) {
+    low = vpadalq_s16(low, vmull_s8(vget_low_s8(a), vget_low_s8(b)));
+    high = vpadalq_s16(high, vmull_high_s8(a, b));
+  }
+  POCKETLM_INLINE int32x4_t total() const { return vpaddq_s32(low, high); }
+};
+#endif
+
 template <int kMax, int kCount>
 struct Dot {
-  int32x4_t sum[4] = {vdupq_n_s32(0), vdupq_n_s32(0), vdupq_n_s32(0), vdupq_n_s32(0)};
+  Words words[4];
 
   template <int kIndex>
   POCKETLM_INLINE void add(const Codes& w, X x) {
     for (int i = 0; i < 4; ++i) {
       uint8x16_t code = w.v[i];
       if constexpr (kMax > 127) code = veorq_u8(code, vdupq_n_u8(0x80));  // back to signed
-      sum[i] = vdotq_s32(sum[i], vreinterpretq_s8_u8(code), x);
+      words[i].add(vreinterpretq_s8_u8(code), x);
     }
   }
   template <int kOffset>
   POCKETLM_INLINE F total(const int32_t* x_sum) const {
     const int32x4_t offset = vdupq_n_s32(kOffset * *x_sum);
     return quarters([&](int i) POCKETLM_INLINED {
-      return vcvtq_f32_s32(kOffset == 0 ? sum[i] : vsubq_s32(sum[i], offset));
+      const int32x4_t sum = words[i].total();
+      return vcvtq_f32_s32(kOffset == 0 ? sum : vsubq_s32(sum, offset));
     });
   }
 };

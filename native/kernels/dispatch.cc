@@ -19,6 +19,9 @@ extern const Kernels kernels_avx2;
 #if defined(POCKETLM_HAS_AVX512)
 extern const Kernels kernels_avx512;
 #endif
+#if defined(POCKETLM_HAS_ASIMD)
+extern const Kernels kernels_asimd;
+#endif
 #if defined(POCKETLM_HAS_NEON)
 extern const Kernels kernels_neon;
 #endif
@@ -40,6 +43,9 @@ struct Tables {
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni") && count == 2)
       of[count++] = &kernels_avx512;
+#endif
+#if defined(POCKETLM_HAS_ASIMD)
+    of[count++] = &kernels_asimd;  // part of ARMv8.0
 #endif
 #if defined(POCKETLM_HAS_NEON)
     if (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) of[count++] = &kernels_neon;

@@ -109,7 +109,7 @@ struct Kernels {
 };
 
 // The table in use: the best that this CPU and OS can run, or the one that POCKETLM_ISA names (scalar, avx2, avx512,
-// neon). Throws std::invalid_argument for a name that is unknown or cannot run here.
+// asimd, neon). Throws std::invalid_argument for a name that is unknown or cannot run here.
 const Kernels& kernels();
 
 // Every table that can run here, scalar first.

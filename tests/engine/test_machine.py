@@ -9,7 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from pocketlm.engine.machine import available_cores, available_memory, peak_memory
+from pocketlm.engine.machine import (
+    available_cores,
+    available_memory,
+    core_of,
+    cpu_quota,
+    memory_quota,
+    peak_memory,
+    total_memory,
+)
 
 MIB = 2**20
 
@@ -80,7 +88,45 @@ def test_two_threads_of_a_core_count_once(
     assert available_cores(tmp_path / "cpus", root, membership) == 1
 
 
+def test_quotas_are_the_tightest_of_nested_cgroups(tmp_path: Path, membership: Path) -> None:
+    root = tmp_path / "cgroup"
+    folder(root / "slice" / "job", memory__max=f"{2 * MIB}", cpu__max="max 100000")
+    folder(root / "slice", memory__max=f"{MIB}", cpu__max="150000 100000")
+    folder(root, memory__max="max")
+    assert memory_quota(root, membership) == MIB
+    assert cpu_quota(root, membership) == 1.5
+
+
+def test_version_1_says_unlimited_with_a_number(tmp_path: Path) -> None:
+    root, membership = tmp_path / "cgroup", tmp_path / "self"
+    membership.write_text("5:memory:/\n2:cpu,cpuacct:/\n0::/\n")
+    unlimited = "9223372036854771712"
+    folder(root / "memory", memory__limit_in_bytes=unlimited, memory__usage_in_bytes="5")
+    folder(root / "cpu", cpu__cfs_quota_us="-1", cpu__cfs_period_us="100000")
+    assert memory_quota(root, membership) is None
+    assert cpu_quota(root, membership) is None
+    assert available_memory(root, membership).limit == "RAM"
+
+
+@pytest.mark.parametrize("text", ["", "much", "-5", "1 2 3", "9" * 5000])
+def test_what_is_no_number_is_no_limit(tmp_path: Path, membership: Path, text: str) -> None:
+    root = tmp_path / "cgroup"
+    folder(root, memory__max=text, memory__current=text, memory__stat=f"inactive_file {text}")
+    folder(root, cpu__max=text)
+    assert memory_quota(root, membership) is None
+    assert cpu_quota(root, membership) is None
+    assert available_memory(root, membership).limit == "RAM"
+
+
+def test_cores_of_two_clusters_are_not_one(tmp_path: Path) -> None:
+    for cpu in range(2):
+        topology = {"physical_package_id": "0", "cluster_id": f"{cpu}", "core_id": "0"}
+        folder(tmp_path / f"cpu{cpu}" / "topology", **topology)
+    assert core_of(0, tmp_path) != core_of(1, tmp_path)
+
+
 def test_this_machine() -> None:
+    assert total_memory() >= available_memory().available > 0
     assert 1 <= available_cores() <= (os.cpu_count() or 1)
     peak = peak_memory()
     assert peak is None or peak > MIB

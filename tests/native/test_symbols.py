@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 TABLES = {
-    **{isa: f"pocketlm::kernels_{isa}" for isa in ("avx2", "avx512", "neon")},
+    **{isa: f"pocketlm::kernels_{isa}" for isa in ("avx2", "avx512", "asimd", "neon")},
     **{f"encode_{isa}": f"pocketlm::encoders_{isa}" for isa in ("avx2", "avx512")},
 }
 OBJECTS = sorted(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,6 +58,11 @@ def cpu_quota(cgroups: Path = _CGROUPS, membership: Path = _SELF) -> float | Non
     """CPUs' worth of time that the tightest of the enclosing cgroups allows; None without one."""
     quotas = (_cpu_quota(folder) for folder in _folders(cgroups, membership, "cpu"))
     return min((quota for quota in quotas if quota is not None), default=None)
+
+
+def system_name() -> str:
+    """The operating system and its version."""
+    return f"{platform.system()} {platform.release()}"
 
 
 def usable_cpus() -> list[int]:
@@ -142,38 +148,37 @@ def _cgroup_rest(folder: Path) -> int | None:
     names = ("memory.current", "inactive_file")
     if not second:
         names = ("memory.usage_in_bytes", "total_inactive_file")
-    used = read_text(folder / names[0])
+    used = _count(read_text(folder / names[0]))
     if limit is None or used is None:
         return None
     droppable = 0
     for line in (read_text(folder / "memory.stat") or "").splitlines():
         name, _, value = line.partition(" ")
         if name == names[1]:
-            droppable = int(value)
-    return limit - int(used) + droppable
+            droppable = _count(value) or 0
+    return limit - used + droppable
 
 
 def _cgroup_limit(folder: Path) -> tuple[int | None, bool]:
     """The limit of a memory cgroup in bytes, None without one, and whether it is of version 2."""
     text = read_text(folder / "memory.max")
     if text is not None:
-        return (None if text == "max" else int(text)), True
-    text = read_text(folder / "memory.limit_in_bytes")
-    return (None if text is None else int(text)), False
+        return _count(text), True
+    return _count(read_text(folder / "memory.limit_in_bytes")), False
 
 
 def _cpu_quota(folder: Path) -> float | None:
-    text = read_text(folder / "cpu.max")
-    if text is not None:
-        quota, period = text.split()
-        return None if quota == "max" else int(quota) / int(period)
-    old_quota, old_period = (
-        read_text(folder / "cpu.cfs_quota_us"),
-        read_text(folder / "cpu.cfs_period_us"),
-    )
-    if old_quota is None or old_period is None or int(old_quota) <= 0:
-        return None
-    return int(old_quota) / int(old_period)
+    quota, _, period = (read_text(folder / "cpu.max") or "").partition(" ")
+    if not quota:
+        quota = read_text(folder / "cpu.cfs_quota_us") or ""
+        period = read_text(folder / "cpu.cfs_period_us") or ""
+    allowed, each = _count(quota), _count(period)
+    return allowed / each if allowed and each else None
+
+
+def _count(text: str | None) -> int | None:
+    """A number of the kernel's; None for "max", "-1" and what else is none."""
+    return int(text) if text is not None and text.isdecimal() and len(text) < 20 else None
 
 
 def read_text(path: Path) -> str | None:

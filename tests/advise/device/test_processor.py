@@ -38,7 +38,7 @@ def test_a_cache_that_says_nothing_is_left_out(tmp_path: Path, size: str) -> Non
 def test_without_sysfs_nothing_is_made_up(tmp_path: Path) -> None:
     none = tmp_path / "none"
     assert processor.caches(0, none) == {}
-    assert processor.core_kinds([0, 1], none) == ()
+    assert processor.core_kinds([0, 1], none, none) == ()
     assert processor.features(none) == ()
     assert processor.model_name(none, none) == ""
     assert processor.hypervisor(none, none, none) is None
@@ -67,19 +67,32 @@ def test_big_and_little_cores(tmp_path: Path) -> None:
             f"cpu{cpu}/cpu_capacity": f"{capacity}",
             f"cpu{cpu}/cpufreq/cpuinfo_max_freq": f"{clock}",
         }
-    found = processor.core_kinds(range(8), write(tmp_path, files))
-    assert [(kind.cores, kind.capacity) for kind in found] == [(1, 1024), (3, 800), (4, 300)]
-    assert processor.core_kinds(range(4), tmp_path) == ()
+    info = tmp_path / "cpuinfo"
+    parts = ["0xd05"] * 4 + ["0xd41"] * 3 + ["0xd44"]
+    info.write_text(
+        "".join(
+            f"processor\t: {cpu}\nCPU implementer\t: 0x41\nCPU part\t: {part}\n\n"
+            for cpu, part in enumerate(parts)
+        )
+    )
+    found = processor.core_kinds(range(8), write(tmp_path, files), info)
+    assert found == (
+        CoreKind(1, "Cortex-X1", 1024, 2.9e9),
+        CoreKind(3, "Cortex-A78", 800, 2.4e9),
+        CoreKind(4, "Cortex-A55", 300, 1.8048e9),
+    )
+    assert processor.core_kinds(range(4), tmp_path, info) == ()
 
 
 def test_a_hybrid_x86(tmp_path: Path) -> None:
     cpus = tmp_path / "system" / "cpu"
     files = {f"cpu{cpu}/topology/core_id": f"{cpu // 2 if cpu < 4 else cpu}" for cpu in range(8)}
+    files |= {f"cpu{cpu}/cpu_capacity": f"{1024 if cpu < 2 else 1000}" for cpu in range(4)}
     write(cpus, files)
     write(tmp_path, {"cpu_core/cpus": "0-3", "cpu_atom/cpus": "4-7"})
-    assert processor.core_kinds(range(8), cpus) == (
+    assert processor.core_kinds(range(8), cpus, tmp_path / "none") == (
+        CoreKind(2, "performance", 1024),
         CoreKind(4, "efficiency"),
-        CoreKind(2, "performance"),
     )
 
 

@@ -15,7 +15,6 @@ from pocketlm.advise.speed_tables import markdown_text
 from pocketlm.errors import PocketLMError, RequestError, UnsupportedError
 from pocketlm.evaluate.speed import bench
 from pocketlm.evaluate.speed.contenders import Setup, open_contender, require_peers
-from pocketlm.evaluate.speed.limits import cpu_name
 from pocketlm.evaluate.speed.plan import Question
 from pocketlm.evaluate.speed.processes import EngineProcess
 from pocketlm.evaluate.speed.results import Failure, Row, Samples
@@ -130,16 +129,6 @@ def test_read_bandwidth_reads() -> None:
         _native.read_bandwidth(1, 0, 1)
     with pytest.raises(ValueError, match="pass"):
         _native.read_bandwidth(1, 1 << 20, 0)
-
-
-def test_the_name_of_a_cpu(tmp_path: Path) -> None:
-    info = tmp_path / "cpuinfo"
-    core = "cpu family\t: 25\nmodel\t\t: 33\nmodel name\t: Some CPU\n\n"
-    info.write_text(core + core)
-    assert cpu_name(info) == "Some CPU (family 25, model 33)"
-    info.write_text("CPU implementer\t: 0x41\n")
-    assert cpu_name(info)
-    assert cpu_name(tmp_path / "none")
 
 
 @pytest.mark.oracle

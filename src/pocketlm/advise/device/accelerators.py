@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any, Literal
 
-from pocketlm.advise.device.device import Accelerator
+from pocketlm.advise.device.device import Accelerator, plain
 from pocketlm.engine.machine import read_text
 
 _SYS = Path("/sys/class")
@@ -59,7 +59,7 @@ def nvml_gpus() -> list[Accelerator]:
     except Exception:  # no package, no library, no driver: each in its own class
         return []
     try:
-        driver = _plain(pynvml.nvmlSystemGetDriverVersion())
+        driver = plain(pynvml.nvmlSystemGetDriverVersion())
         handles = [
             pynvml.nvmlDeviceGetHandleByIndex(i)
             for i in range(min(pynvml.nvmlDeviceGetCount(), _MOST))
@@ -68,7 +68,7 @@ def nvml_gpus() -> list[Accelerator]:
             Accelerator(
                 "gpu",
                 "NVIDIA",
-                _plain(pynvml.nvmlDeviceGetName(h)),
+                plain(pynvml.nvmlDeviceGetName(h)),
                 _nvml_memory(pynvml, h),
                 driver,
             )
@@ -96,7 +96,7 @@ def nvidia_gpus(root: Path = _NVIDIA) -> list[Accelerator]:
         re.search(r"^Model:\s*(.+)$", read_text(path) or "", re.M)
         for path in sorted((root / "gpus").glob("*/information"))
     )
-    return [Accelerator("gpu", "NVIDIA", _plain(name[1]), None, driver) for name in names if name]
+    return [Accelerator("gpu", "NVIDIA", plain(name[1]), None, driver) for name in names if name]
 
 
 def render_nodes(root: Path = _SYS, *, nvidia_known: bool = False) -> list[Accelerator]:
@@ -133,12 +133,12 @@ def _vendor_and_name(device: Path) -> tuple[str, str]:
     vendor, number = read_text(device / "vendor"), read_text(device / "device")
     if vendor is not None:
         name = read_text(device / "product_name") or f"PCI {vendor[2:]}:{(number or '0x?')[2:]}"
-        return _VENDORS.get(vendor, _plain(vendor)), _plain(name)
+        return _VENDORS.get(vendor, plain(vendor)), plain(name)
     compatible = re.search(r"^OF_COMPATIBLE_0=(\S+)$", read_text(device / "uevent") or "", re.M)
     if compatible is None:
-        return "unknown", _plain(_driver(device) or "unknown")
+        return "unknown", plain(_driver(device) or "unknown")
     maker, _, part = compatible[1].partition(",")
-    return _MAKERS.get(maker, _plain(maker)), _plain(part or compatible[1])
+    return _MAKERS.get(maker, plain(maker)), plain(part or compatible[1])
 
 
 def _driver(device: Path) -> str | None:
@@ -148,13 +148,13 @@ def _driver(device: Path) -> str | None:
     except (OSError, RuntimeError):
         return None
     version = read_text(device / "driver" / "module" / "version")
-    return _plain(f"{name} {version}" if version else name)
+    return plain(f"{name} {version}" if version else name)
 
 
 def apple_gpus(sysctl: str) -> list[Accelerator]:
     """The GPU of an Apple chip, which has no memory of its own, from ``sysctl``'s lines."""
     chip = re.search(r"^machdep\.cpu\.brand_string:\s*(Apple .+)$", sysctl, re.M)
-    return [Accelerator("gpu", "Apple", f"{_plain(chip[1])} GPU")] if chip else []
+    return [Accelerator("gpu", "Apple", f"{plain(chip[1])} GPU")] if chip else []
 
 
 def windows_gpus(listed: str) -> list[Accelerator]:
@@ -173,8 +173,8 @@ def windows_gpus(listed: str) -> list[Accelerator]:
         name, memory, version = one["Name"], one.get("AdapterRAM"), one.get("DriverVersion")
         known = isinstance(memory, int) and 0 < memory < _AT_LEAST_4_GIB
         vendor = next((v for v in ("NVIDIA", "AMD", "Intel", "Qualcomm") if v in name), "unknown")
-        driver = _plain(version) if isinstance(version, str) else None
-        found.append(Accelerator("gpu", vendor, _plain(name), memory if known else None, driver))
+        driver = plain(version) if isinstance(version, str) else None
+        found.append(Accelerator("gpu", vendor, plain(name), memory if known else None, driver))
     return found
 
 
@@ -185,9 +185,3 @@ def _output(*command: str) -> str:
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout.decode(errors="replace")
-
-
-def _plain(text: str | bytes) -> str:
-    """What fits a record: printable, and not endless."""
-    decoded = text.decode(errors="replace") if isinstance(text, bytes) else text
-    return "".join(c for c in decoded if c.isprintable()).strip()[:200]

@@ -108,7 +108,8 @@ class Device:
         name: "this", or what the profile or file calls it.
         cpu: what the CPU calls itself.
         cores: physical ones that may be used, within affinity and quota.
-        isa: the instruction set that PocketLM's kernels use there: scalar, avx2, avx512, neon.
+        isa: the instruction set that PocketLM's kernels use there: scalar, avx2, avx512, asimd or
+            neon.
         caches: bytes of one cache of each level: L1d, L1i, L2, L3.
         ram: bytes the machine has.
         ram_free: bytes that can be taken now, file pages that can be dropped included, swap not.
@@ -148,6 +149,12 @@ class Device:
     model: Text = ""
     hypervisor: Text | None = None
     system: Text = field(default="")
+
+
+def plain(text: str | bytes) -> str:
+    """What fits a record of what a system says: printable, and not endless."""
+    decoded = text.decode(errors="replace") if isinstance(text, bytes) else text
+    return "".join(c for c in decoded if c.isprintable()).strip()[:200]
 
 
 @cache

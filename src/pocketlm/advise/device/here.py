@@ -5,10 +5,10 @@ from __future__ import annotations
 from pocketlm import _native
 from pocketlm.advise.device import processor
 from pocketlm.advise.device.accelerators import accelerators
-from pocketlm.advise.device.device import Device
+from pocketlm.advise.device.device import Device, plain
 from pocketlm.advise.device.rates import cached_rates
 from pocketlm.engine import machine
-from pocketlm.evaluate.speed.limits import cpu_name
+from pocketlm.engine.cpu import cpu_name
 from pocketlm.settings import Settings
 from pocketlm.store.files import free_bytes
 
@@ -22,7 +22,7 @@ def this_device(*, probe: bool = True, refresh: bool = False) -> Device:
         refresh: measure them anew.
     """
     home = Settings.from_environment().home
-    cpu, cores = cpu_name(), machine.available_cores()
+    cpu, cores = plain(cpu_name()), machine.available_cores()
     usable = machine.usable_cpus()
     caches = processor.caches(usable[0])
     memory, total = machine.available_memory(), machine.total_memory()
@@ -51,5 +51,5 @@ def this_device(*, probe: bool = True, refresh: bool = False) -> Device:
         features=processor.features(),
         model=processor.model_name(),
         hypervisor=processor.hypervisor(),
-        system=processor.system_name(),
+        system=machine.system_name(),
     )

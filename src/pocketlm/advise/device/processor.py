@@ -6,16 +6,15 @@ a system does not tell is left out; nothing is guessed.
 
 from __future__ import annotations
 
-import platform
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from pocketlm.advise.device.device import CoreKind
+from pocketlm.advise.device.device import CoreKind, plain
+from pocketlm.engine.cpu import CPUINFO, core_names
 from pocketlm.engine.machine import core_of, read_text
 
 CPUS = Path("/sys/devices/system/cpu")
-CPUINFO = Path("/proc/cpuinfo")
 _DMI = Path("/sys/class/dmi/id")
 _DEVICE_TREE = Path("/proc/device-tree/model")
 
@@ -53,28 +52,32 @@ def caches(cpu: int = 0, cpus: Path = CPUS) -> dict[str, int]:
     return found
 
 
-def core_kinds(usable: Sequence[int], cpus: Path = CPUS) -> tuple[CoreKind, ...]:
+def core_kinds(
+    usable: Sequence[int], cpus: Path = CPUS, cpuinfo: Path = CPUINFO
+) -> tuple[CoreKind, ...]:
     """The kinds of cores among the CPUs ``usable``, fastest first; empty where all are alike.
 
-    The kernel tells them apart by capacity (Arm, and x86 from Linux 6.12 on), Intel's also by name.
+    Arm's differ by name and capacity, Intel's by name alone: there the favoured cores of one kind
+    have a little more capacity than the others.
     """
-    cores: dict[tuple[int | None, float | None, str | None], set[tuple[str, ...]]] = {}
-    named = _intel_kinds(cpus.parents[1] if len(cpus.parents) > 1 else cpus)
+    intel, arm = _intel_kinds(cpus.parents[1]), core_names(cpuinfo)
+    members: dict[tuple[str | None, int | None], list[int]] = {}
     for cpu in usable:
-        folder = cpus / f"cpu{cpu}"
-        capacity = _number(folder / "cpu_capacity")
-        clock = _number(folder / "cpufreq" / "cpuinfo_max_freq")
-        kind = (capacity, None if clock is None else clock * 1e3, named.get(cpu))
-        # The favoured cores of one kind differ by a step of their clock.
-        key = (kind[0], None if kind[0] or kind[2] else kind[1], kind[2])
-        cores.setdefault(key, set()).add(core_of(cpu, cpus))
-    if len(cores) < 2:
+        capacity = _number(cpus / f"cpu{cpu}" / "cpu_capacity")
+        key = (intel[cpu], None) if cpu in intel else (arm.get(cpu), capacity)
+        members.setdefault(key, []).append(cpu)
+    if len(members) < 2:
         return ()
-    kinds = [
-        CoreKind(len(members), name, capacity or None, clock)
-        for (capacity, clock, name), members in cores.items()
-    ]
-    return tuple(sorted(kinds, key=lambda k: (-(k.capacity or 0), -(k.clock or 0), k.name or "")))
+    kinds = [_kind(name, alike, cpus) for (name, _), alike in members.items()]
+    return tuple(sorted(kinds, key=lambda kind: (-(kind.capacity or 0), -(kind.clock or 0))))
+
+
+def _kind(name: str | None, alike: Sequence[int], cpus: Path) -> CoreKind:
+    """The kind of the CPUs ``alike``; the fastest of them says how fast."""
+    capacities = [_number(cpus / f"cpu{cpu}" / "cpu_capacity") or 0 for cpu in alike]
+    clocks = [_number(cpus / f"cpu{cpu}" / "cpufreq" / "cpuinfo_max_freq") or 0 for cpu in alike]
+    cores = len({core_of(cpu, cpus) for cpu in alike})
+    return CoreKind(cores, name, max(capacities) or None, 1e3 * max(clocks) or None)
 
 
 def _intel_kinds(devices: Path) -> dict[int, str]:
@@ -105,9 +108,9 @@ def model_name(device_tree: Path = _DEVICE_TREE, dmi: Path = _DMI) -> str:
     """What the maker calls the machine: of a board's device tree, or of the firmware's tables."""
     board = (read_text(device_tree) or "").strip("\0 ")
     if board:
-        return _plain(board)
+        return plain(board)
     parts = [read_text(dmi / name) or "" for name in ("sys_vendor", "product_name")]
-    return _plain(" ".join(part for part in parts if part))
+    return plain(" ".join(part for part in parts if part))
 
 
 def hypervisor(
@@ -116,17 +119,7 @@ def hypervisor(
     """The hypervisor of a virtual machine, by name where it gives one; None on bare metal."""
     kind = read_text(folder / "type")
     if kind:
-        return _plain(kind)
+        return plain(kind)
     if re.search(r"^flags\s*:.*\bhypervisor\b", read_text(cpuinfo) or "", re.M) is None:
         return None
-    return _plain(read_text(dmi / "sys_vendor") or "") or "yes"
-
-
-def system_name() -> str:
-    """The operating system and its version."""
-    return f"{platform.system()} {platform.release()}"
-
-
-def _plain(text: str) -> str:
-    """What fits a record: printable, and not endless."""
-    return "".join(c for c in text if c.isprintable())[:200]
+    return plain(read_text(dmi / "sys_vendor") or "") or "yes"

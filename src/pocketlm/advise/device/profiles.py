@@ -109,7 +109,7 @@ class Profile:
 
     title: Text
     cpu: Text
-    isa: Literal["scalar", "avx2", "avx512", "neon"]
+    isa: Literal["scalar", "avx2", "avx512", "asimd", "neon"]
     cores: Annotated[tuple[Cores, ...], Field(min_length=1, max_length=8)]
     memory: Ram
     gib: Annotated[tuple[Count, ...], Field(min_length=1, max_length=8)]
