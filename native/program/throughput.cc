@@ -62,7 +62,12 @@ std::vector<double> multiply_add_rate(Layout layout, int threads, double seconds
   const double once = std::max(time(threads), 1e-6);
   const auto products = int64_t(std::max(1.0, seconds / once)) * threads;
   std::vector<double> rates;
-  for (int pass = 0; pass < passes; ++pass) rates.push_back(kMultiplyAdds * double(products) / std::max(time(products), 1e-9));
+  double left = 2 * seconds * passes;
+  for (int pass = 0; pass < passes && left > 0; ++pass) {
+    const double taken = std::max(time(products), 1e-9);
+    rates.push_back(kMultiplyAdds * double(products) / taken);
+    left -= taken;
+  }
   return rates;
 }
 

@@ -22,6 +22,7 @@ def read_bandwidth(threads: int, bytes: int, passes: int) -> list[float]:
 def multiply_add_rate(kind: str, threads: int, seconds: float, passes: int) -> list[float]:
     """Multiply-adds per second that ``threads`` do together in the linear kernels of the
     instruction set in use, on data that stays in the caches; of each pass, of about ``seconds``.
+    There are fewer of them where a single product takes longer.
 
     kind: "int8" (4-bit weights times activations of 8 bits, as in a prompt) or "f32". ValueError
     for values out of range.

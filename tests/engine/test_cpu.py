@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -42,6 +45,16 @@ def test_a_file_that_says_nothing(info: Path, text: str | None) -> None:
     if text is not None:
         info.write_text(text)
     assert cpu_name(info)
+
+
+def test_a_wrong_instruction_set_is_said_well() -> None:
+    code = "from pocketlm.cli.main import main; raise SystemExit(main(['device', '--no-probe']))"
+    environment = os.environ | {"POCKETLM_ISA": "mmx"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "POCKETLM_ISA: instruction set 'mmx' is unknown" in done.stderr
 
 
 def test_this_cpu() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from pocketlm import _native
+from pocketlm.engine.cpu import instruction_set
 from pocketlm.engine.engine import Engine, EngineConfig
 from pocketlm.engine.machine import available_cores, available_memory
 from pocketlm.engine.options import EngineOptions
@@ -76,7 +76,7 @@ def build_engine(
     context beyond what the model was made for or a wrong POCKETLM_ISA, ModelFileError for weights
     that cannot be packed, UnsupportedError for a draft model with other tokens.
     """
-    _require_instruction_set()
+    instruction_set()
     config = spec.config
     context = choose_context(options.context, config.context)
     threads = options.threads or available_cores()
@@ -154,7 +154,7 @@ def plan_memory(
     Raises RequestError for a context beyond what the model was made for or a wrong POCKETLM_ISA,
     ModelFileError for weights that cannot be packed.
     """
-    _require_instruction_set()
+    instruction_set()
     context = choose_context(options.context, spec.config.context)
     core = _core_plan(spec, options, context, options.threads or available_cores(), draft)
     return replace(core, tokenizer=tokenizer_memory(spec).kept)
@@ -215,14 +215,6 @@ def choose_context(asked: int | None, model: int) -> int:
             f"a context of {asked:,} positions was asked for; the model was made for {model:,}"
         )
     return asked
-
-
-def _require_instruction_set() -> None:
-    """Has the core read POCKETLM_ISA now, where a wrong value can be said well."""
-    try:
-        _native.isa()
-    except ValueError as error:
-        raise RequestError(f"POCKETLM_ISA: {error}") from error
 
 
 def _require_memory(plan: MemoryPlan, missing: int, *, context: int) -> None:

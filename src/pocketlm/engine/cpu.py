@@ -1,4 +1,4 @@
-"""What the CPU calls itself: what a measured speed is told with, and remembered by."""
+"""The CPU: what it calls itself and which kernels it runs, which a measured speed holds for."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
+from pocketlm import _native
 from pocketlm.engine.machine import read_text
+from pocketlm.errors import RequestError
 
 CPUINFO = Path("/proc/cpuinfo")
 
@@ -30,6 +32,14 @@ def cpu_name(cpuinfo: Path = CPUINFO) -> str:
     if "cpu family" in first and "model" in first:
         name += f" (family {first['cpu family']}, model {first['model']})"
     return name
+
+
+def instruction_set() -> str:
+    """What the kernels compute with. Raises RequestError for a wrong POCKETLM_ISA."""
+    try:
+        return _native.isa()
+    except ValueError as error:
+        raise RequestError(f"POCKETLM_ISA: {error}") from error
 
 
 def core_names(cpuinfo: Path = CPUINFO) -> dict[int, str]:

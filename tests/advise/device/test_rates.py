@@ -28,7 +28,7 @@ def keep_isa() -> Iterator[None]:
 def test_multiply_adds_are_counted(isa: str, kind: str, threads: int) -> None:
     _native.select_isa(isa)
     found = _native.multiply_add_rate(kind, threads, 1e-4, 2)
-    assert len(found) == 2
+    assert 1 <= len(found) <= 2
     assert all(1e5 < rate < math.inf for rate in found)
 
 

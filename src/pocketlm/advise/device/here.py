@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pocketlm import _native
 from pocketlm.advise.device import processor
 from pocketlm.advise.device.accelerators import accelerators
 from pocketlm.advise.device.device import Device, plain
 from pocketlm.advise.device.rates import cached_rates
 from pocketlm.engine import machine
-from pocketlm.engine.cpu import cpu_name
+from pocketlm.engine.cpu import cpu_name, instruction_set
 from pocketlm.settings import Settings
 from pocketlm.store.files import free_bytes
 
@@ -35,7 +34,7 @@ def this_device(*, probe: bool = True, refresh: bool = False) -> Device:
         name="this",
         cpu=cpu,
         cores=cores,
-        isa=_native.isa(),
+        isa=instruction_set(),
         caches=caches,
         ram=total,
         ram_free=memory.available,

@@ -27,11 +27,13 @@ from pydantic import TypeAdapter, ValidationError
 
 from pocketlm import __version__, _native, files
 from pocketlm.advise.device.device import Rates, Throughput, first_fault
+from pocketlm.engine.cpu import instruction_set
 
 _log = logging.getLogger(__name__)
 
 _MIB = 1 << 20
-_READ_LEAST = 256 * _MIB  # far more than most last-level caches hold
+_READ_LEAST = 64 * _MIB
+_READ_UNKNOWN = 256 * _MIB  # where no cache is told: more than most hold
 _READ_MOST = 1024 * _MIB
 _READ_PASSES = 8
 _COMPUTE_PASSES = 8
@@ -49,11 +51,12 @@ def probe(threads: int, last_cache: int, free: int) -> Rates:
 
     Args:
         threads: the physical cores that may be used.
-        last_cache: bytes of the largest cache; the probe reads from a buffer of several times that.
+        last_cache: bytes of the largest cache, 0 where nobody tells; the probe reads from a buffer
+            of eight times that.
         free: bytes of memory that can be taken, of which the buffer is at most a quarter.
     """
-    size = min(max(_READ_LEAST, 4 * last_cache), _READ_MOST, free // 4) // _MIB * _MIB
-    size = max(size, 16 * _MIB)
+    wanted = min(8 * last_cache, _READ_MOST) or _READ_UNKNOWN
+    size = max(min(max(wanted, _READ_LEAST), free // 4), 16 * _MIB)
     passes = _native.read_bandwidth(threads, size, _READ_PASSES)
     best = _throughput(threads, max(passes))
     one = best
@@ -106,7 +109,7 @@ def _path(home: Path, cpu: str, threads: int) -> Path:
     facts: Mapping[str, object] = {
         "cpu": cpu,
         "threads": threads,
-        "isa": _native.isa(),
+        "isa": instruction_set(),
         "kernel": platform.release(),
         "version": __version__,
     }

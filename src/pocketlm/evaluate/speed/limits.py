@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pocketlm import _native
-from pocketlm.engine.cpu import cpu_name
+from pocketlm.engine.cpu import cpu_name, instruction_set
 from pocketlm.engine.machine import available_cores, system_name
 
 # Larger than any last-level cache that it might be read from.
@@ -30,7 +30,7 @@ class Machine:
 
 def this_machine() -> Machine:
     """The machine that this process runs on."""
-    return Machine(cpu_name(), available_cores(), _native.isa(), system_name())
+    return Machine(cpu_name(), available_cores(), instruction_set(), system_name())
 
 
 def read_bandwidth(threads: int) -> float:
