@@ -228,6 +228,7 @@ def test_nothing_is_left_of_a_thousand_requests(server: RunningServer) -> None:
     client = Client(server.url, 2)
     asyncio.run(client.run(REQUESTS))
     _wait_idle(server)
+    wait(lambda: all(Figures.of(pid).descriptors <= one.descriptors for pid, one in before.items()))
     after = {pid: Figures.of(pid) for pid in before}
     print(f"\n{dict(client.seen)}")
     for name, pid in (("front", server.process.pid), ("worker", worker)):

@@ -29,12 +29,14 @@ def add_routes(routes: APIRouter, services: Services) -> None:
     """The routes that answer at once."""
     store, fleet = services.store, services.fleet
 
-    @routes.api_route("/version", methods=["GET", "HEAD"])
+    @routes.head("/version", include_in_schema=False)
+    @routes.get("/version")
     async def version() -> dict[str, str]:
         """Ollama's, for its clients, and ours."""
         return {"version": API_VERSION, "pocketlm": __version__}
 
-    @routes.api_route("/tags", methods=["GET", "HEAD"])
+    @routes.head("/tags", include_in_schema=False)
+    @routes.get("/tags")
     async def tags() -> dict[str, Any]:
         """The models on this disk, the newest first."""
         models = await asyncio.to_thread(store.list)
