@@ -56,6 +56,9 @@ def test_the_list(pocketlm: Run) -> None:
         (("rasberry-pi5",), 1, "'raspberry-pi-5-8gb'"),
         (("none.json",), 1, "no such file"),
         (("--refresh", "--no-probe"), 2, "Use one of them"),
+        (("phone-mid-4gb", "--refresh"), 2, "about this machine"),
+        (("--list", "--no-probe"), 2, "about this machine"),
+        (("--list", "phone-mid-4gb"), 2, "every profile"),
     ],
 )
 def test_what_is_refused(pocketlm: Run, arguments: tuple[str, ...], code: int, says: str) -> None:

@@ -34,7 +34,11 @@ def device(
 
     if refresh and no_probe:
         raise RequestError("--refresh measures and --no-probe does not", hint="Use one of them.")
+    if (refresh or no_probe) and (list_profiles or name != "this"):
+        raise RequestError("--refresh and --no-probe are about this machine, and no other")
     if list_profiles:
+        if name != "this":
+            raise RequestError(f"--list lists every profile, '{name}' is one device")
         _list(as_json)
         return
     from pocketlm.advise.device import find_device, to_json

@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pocketlm.advise.device.device import (
     Accelerator,
@@ -100,6 +102,27 @@ def test_what_is_missing_is_named() -> None:
 def test_what_is_no_device_is_refused(text: str | bytes) -> None:
     with pytest.raises(RequestError, match="describes no device"):
         from_json(text, "d.json")
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner),
+    max_leaves=8,
+)
+
+
+@given(name=st.sampled_from(sorted(json.loads(to_json(DEVICE)))), value=_JSON)
+@settings(max_examples=200, deadline=None)
+def test_any_value_is_a_device_or_a_clear_error(name: str, value: Any) -> None:
+    document = json.loads(to_json(DEVICE)) | {name: value}
+    try:
+        device = from_json(json.dumps(document), "d.json")
+    except RequestError as refused:
+        message = refused.message
+    else:
+        assert from_json(to_json(device), "again") == device
+        return
+    assert f"d.json describes no device: {name}" in message
 
 
 def test_infinity_is_no_rate() -> None:

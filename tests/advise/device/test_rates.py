@@ -96,6 +96,13 @@ def test_another_cpu_or_instruction_set_is_measured_anew(
     assert len(probes) == 6
 
 
+@pytest.mark.usefixtures("probes")
+def test_what_is_remembered_is_bounded(tmp_path: Path) -> None:
+    for number in range(20):
+        ask(tmp_path, cpu=f"CPU {number}")
+    assert len(list((tmp_path / "device").iterdir())) == 16
+
+
 @pytest.mark.parametrize("damage", ["", "{}", "nonsense", '{"threads": -1}', "[" * 70_000])
 def test_a_damaged_file_is_named_and_replaced(
     tmp_path: Path, probes: list[Rates], damage: str, caplog: pytest.LogCaptureFixture

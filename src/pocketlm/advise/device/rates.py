@@ -39,6 +39,7 @@ _READ_PASSES = 8
 _COMPUTE_PASSES = 8
 _PASS_S = 0.025
 _LARGEST_FILE = 64 << 10
+_KEPT = 16  # files: kernels and versions come and go
 
 SOURCE = (
     f"measured here: the best of {_READ_PASSES} passes over memory, of {_COMPUTE_PASSES} of "
@@ -96,6 +97,7 @@ def cached_rates(
     rates = probe(threads, last_cache, free)
     with suppress(OSError):  # a home that cannot be written costs a second next time, no more
         _write(path, rates)
+        _forget_the_oldest(path.parent)
     return rates
 
 
@@ -138,3 +140,10 @@ def _write(path: Path, rates: Rates) -> None:
     with files.created(temporary, os.O_TRUNC) as descriptor:
         files.write_all(descriptor, data)
     files.commit(temporary, path, len(data))
+
+
+def _forget_the_oldest(folder: Path) -> None:
+    """Keeps the newest files; what a killed process left goes with the oldest."""
+    found = sorted(folder.glob("rates-*"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
+    for path in found[_KEPT:]:
+        path.unlink(missing_ok=True)
