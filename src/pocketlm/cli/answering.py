@@ -6,13 +6,21 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from pocketlm import Chunk, Completion, Model, Stats
+
+
+class _HasText(Protocol):
+    @property
+    def text(self) -> str: ...
+
+
+_Piece = TypeVar("_Piece", bound=_HasText)
 
 
 def start_quickly() -> None:
@@ -44,18 +52,24 @@ def show(chunks: Iterator[Chunk]) -> Completion:
     """Writes an answer to stdout as it comes, ends its last line, and returns it."""
     from pocketlm.engine.answer import collect
 
+    return collect(written(chunks))
+
+
+def written(
+    pieces: Iterable[_Piece], clean: Callable[[str], str] = str
+) -> Iterator[_Piece]:
+    """The pieces of an answer, each written to stdout as it passes; ends the last line.
+
+    ``clean`` is what becomes of a text on its way there.
+    """
     wrote = ""
-
-    def write(chunk: Chunk) -> Chunk:
-        nonlocal wrote
-        if chunk.text:
-            wrote = chunk.text
-            sys.stdout.write(chunk.text)
-            sys.stdout.flush()
-        return chunk
-
     try:
-        return collect(write(chunk) for chunk in chunks)
+        for piece in pieces:
+            if piece.text:
+                wrote = piece.text
+                sys.stdout.write(clean(piece.text))
+                sys.stdout.flush()
+            yield piece
     finally:
         if not wrote.endswith("\n"):
             sys.stdout.write("\n")

@@ -49,8 +49,16 @@ def chat(
     start_quickly()
     from pocketlm.cli.fetching import load
 
+    from pocketlm.store.remote_refs import is_remote
+
     given = {"context": context, "threads": threads}
     options: dict[str, Any] = {name: v for name, v in given.items() if v is not None}
+    if is_remote(ref):
+        from pocketlm.cli.remote import refuse_local_options, talk
+
+        refuse_local_options(**options, kv=kv, speculate=speculate)
+        talk(ref, system)
+        return
     with load(ref, kv=kv, speculate=speculate, **options) as model:
         if model.template is None:
             raise RequestError(
@@ -81,13 +89,10 @@ class Session:
 
     def talk(self) -> None:
         """Reads and answers until /bye, the end of input, or a second Ctrl-C at the prompt."""
-        from pocketlm.cli.output import harmless
-
         if sys.stdin.isatty():
             with contextlib.suppress(ImportError):  # Windows' terminal edits lines itself
                 import readline  # noqa: F401 (gives input() its editing and history)
-            name = harmless(self.model.name)
-            print(f"{name}, context {self.model.context:,}. /help says what there is.")
+            print(f"{self._title()}. /help says what there is.")
         interrupted = False
         while True:
             try:
@@ -111,6 +116,11 @@ class Session:
                 print(f"pocketlm: {error}", file=sys.stderr)
             except KeyboardInterrupt:  # the second one, while an answer was being stopped
                 print()
+
+    def _title(self) -> str:
+        from pocketlm.cli.output import harmless
+
+        return f"{harmless(self.model.name)}, context {self.model.context:,}"
 
     def handle(self, message: str, *, quoted: bool = False) -> None:
         """One message or, unless it was put in quotes, one command.

@@ -32,6 +32,10 @@ def evaluate(
         int | None, typer.Option(help="Overlap the windows; every token counts once.")
     ] = None,
     max_tokens: Annotated[int | None, typer.Option(help="Read no more of the text.")] = None,
+    asked: Annotated[
+        bool,
+        typer.Option("--asked", help="Ask for the letter of the choice, as of remote models."),
+    ] = False,
     threads: Annotated[int | None, typer.Option(help="Default: the physical cores.")] = None,
     kv: Annotated[Literal["f16", "q8", "f32"], typer.Option(help="Type of the KV cache.")] = "f16",
     as_json: AsJson = False,
@@ -41,9 +45,16 @@ def evaluate(
     from pocketlm.cli.output import progress, write_json
     from pocketlm.errors import RequestError
     from pocketlm.evaluate.evaluation import evaluate as run
+    from pocketlm.store.remote_refs import is_remote
 
     if text is None and task is None:
         raise RequestError("there is nothing to measure", hint="Give --text FILE or --task FILE.")
+    if asked or is_remote(ref):
+        from pocketlm.cli.asked import evaluate as ask
+
+        unfit = {"text": text, "reference": reference, "stride": stride, "max_tokens": max_tokens}
+        ask(ref, task, unfit, context=context, threads=threads, kv=kv, as_json=as_json)
+        return
     for name in (ref, reference):
         if name is not None:
             fetch(name)

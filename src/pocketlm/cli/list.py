@@ -7,16 +7,31 @@ from typing import Annotated
 import typer
 
 from pocketlm.cli.output import AsJson
+from pocketlm.errors import RequestError
 
 
 def list_models(
+    place: Annotated[
+        str | None,
+        typer.Argument(metavar="[PLACE]", help="azure:RESOURCE[/PROJECT] or openai:URL, instead."),
+    ] = None,
     catalog: Annotated[
         bool, typer.Option("--catalog", help="What can be pulled by name, instead.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """List the models that are here, or that the catalog knows."""
-    if catalog:
+    """List the models that are here, that the catalog knows, or that an endpoint tells of."""
+    if place is not None:
+        from pocketlm.cli.remote import list_models as list_remote
+        from pocketlm.store.remote_refs import is_remote
+
+        if catalog or not is_remote(place):
+            raise RequestError(
+                f"'{place}' is no endpoint whose models can be listed",
+                hint="Give azure:RESOURCE[/PROJECT] or openai:URL; 'pocketlm show' tells of a model.",
+            )
+        list_remote(place, as_json=as_json)
+    elif catalog:
         _list_catalog(as_json)
     else:
         _list_store(as_json)

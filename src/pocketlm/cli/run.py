@@ -70,8 +70,17 @@ def run(
         seed=seed,
         stop=stop,
     )
-    request["on_overflow"] = on_overflow
     load_options = _given(context=context, threads=threads, kv=kv, speculate=speculate)
+    from pocketlm.store.remote_refs import is_remote
+
+    if is_remote(ref):
+        from pocketlm.cli.remote import answer, refuse_local_options
+
+        refuse_local_options(**load_options, on_overflow=on_overflow, raw=raw, think=think)
+        if answer(ref, request["messages"], options, stats=stats, as_json=as_json) == "cancelled":
+            raise typer.Exit(130)
+        return
+    request["on_overflow"] = on_overflow
     reason = _answer(ref, load_options, request, options, stats=stats, as_json=as_json)
     if reason == "cancelled":
         raise typer.Exit(130)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pocketlm.cli.output import AsJson
+from pocketlm.errors import RequestError
 
 if TYPE_CHECKING:
     from pocketlm.store.manifest import Facts, Manifest
@@ -23,7 +24,15 @@ def show(
     from pocketlm.cli.output import record, write_json
     from pocketlm.store import Store
     from pocketlm.store.describe import describe_path
+    from pocketlm.store.remote_refs import is_remote
 
+    if is_remote(ref):
+        from pocketlm.cli.remote import show as show_remote
+
+        if path:
+            raise RequestError(f"{ref} runs elsewhere: it has no path here")
+        show_remote(ref, as_json=as_json)
+        return
     model = Store().resolve(ref)
     if path:
         if as_json:

@@ -7,7 +7,8 @@
     ./m.gguf  /models/folder           a file or folder: holds a slash, or ends in .gguf
 
 ``parse`` is strict: every component must match its grammar, so a ref can be turned into a path
-below the store (``folder``) without ever leaving it.
+below the store (``folder``) without ever leaving it. Models that run elsewhere are not among them:
+``remote_refs`` reads those, and only the verbs that can use one ask it.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import NoReturn, TypeAlias
 
 from pocketlm.errors import RequestError, UnsupportedError
+from pocketlm.store.remote_refs import is_remote
 
 OLLAMA_HOST = "registry.ollama.ai"
 
@@ -30,7 +32,7 @@ _HOST = re.compile(
     r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|\[[0-9a-fA-F:]+\])(?::\d{1,5})?"
 )
 _VERSION = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.!+_-]{0,62}[A-Za-z0-9])?")
-_LATER = ("oci", "azure")
+_LATER = ("oci",)
 
 
 @dataclass(frozen=True)
@@ -127,11 +129,16 @@ def parse(text: str) -> Ref:
     """Reads a ref.
 
     Raises RequestError for anything the grammar does not allow and UnsupportedError for a scheme
-    that is known but not built yet.
+    that is known but not built yet, and for a model that runs elsewhere (``remote_refs``).
     """
     scheme, colon, rest = text.partition(":")
     if colon and scheme in _READERS:
         return _READERS[scheme](text, rest)
+    if is_remote(text):
+        raise UnsupportedError(
+            f"'{text}' is a model that runs elsewhere: there is nothing of it to keep here",
+            hint="The verbs run, chat, eval, compare, show and list use it where it is.",
+        )
     if colon and scheme in _LATER:
         raise UnsupportedError(f"refs that begin with '{scheme}:' cannot be pulled yet: '{text}'")
     if _is_path(text):
