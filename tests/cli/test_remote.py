@@ -32,9 +32,7 @@ def test_run_writes_the_answer_and_nothing_else(
     assert body["seed"] == 3
 
 
-def test_run_as_json_and_with_stats(
-    endpoint: Endpoint, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_run_as_json_and_with_stats(endpoint: Endpoint, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", endpoint.ref, "hi", "--json", "--stats"]) == 0
     found = capsys.readouterr()
     record = json.loads(found.out)
@@ -46,9 +44,7 @@ def test_run_as_json_and_with_stats(
     assert "11 tokens (4 cached)" in found.err
 
 
-def test_what_is_not_whole_is_said(
-    endpoint: Endpoint, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_is_not_whole_is_said(endpoint: Endpoint, capsys: pytest.CaptureFixture[str]) -> None:
     for finish, said in (("length", "was cut at the limit"), ("content_filter", "content filter")):
         endpoint.answers = [stream("Hel", finish=finish)]
         assert main(["run", endpoint.ref, "hi"]) == 0
@@ -148,10 +144,15 @@ def test_show_and_list(endpoint: Endpoint, capsys: pytest.CaptureFixture[str]) -
     assert main(["list", "smollm2"]) == 2
 
 
-def test_nothing_else_reaches_out(
-    endpoint: Endpoint, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for verb in (["pull"], ["bench"], ["footprint"], ["rm"], ["verify"], ["convert", "-o", "x.gguf"]):
+def test_nothing_else_reaches_out(endpoint: Endpoint, capsys: pytest.CaptureFixture[str]) -> None:
+    for verb in (
+        ["pull"],
+        ["bench"],
+        ["footprint"],
+        ["rm"],
+        ["verify"],
+        ["convert", "-o", "x.gguf"],
+    ):
         assert main([verb[0], endpoint.ref, *verb[1:]]) == 1, verb
         assert "runs elsewhere" in capsys.readouterr().err
     assert endpoint.asked == []

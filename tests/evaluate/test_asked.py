@@ -26,7 +26,8 @@ def test_what_is_asked() -> None:
     ("reply", "want"),
     [
         ("B", 1), (" B.", 1), ("(B)", 1), ("**B**", 1), ("B. Jupiter", 1), ("\n\nB\nbecause", 1),
-        ("$\\boxed{B}$", 1), ("The answer is B.", 1), ("Answer: C", 2), ("The correct answer is **A**", 0),
+        ("$\\boxed{B}$", 1), ("The answer is B.", 1), ("Answer: C", 2),
+        ("The correct answer is **A**", 0),
         ("jupiter", 1), ("Jupiter.", 1), ("A dog", 2), ("<think>A? No, C.</think>\nB", 1),
         ("D", None), ("A planet is large", None), ("I think so", None), ("", None), ("b", None),
         ("<think>it is B", None), ("Because", None), ("The answer isn't clear", None),
@@ -36,7 +37,7 @@ def test_replies(reply: str, want: int | None) -> None:
     assert read_letter(reply, CHOICES) == want
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     pass
 
 
@@ -46,10 +47,10 @@ def test_the_score() -> None:
     def ask(message: str) -> Iterator[str]:
         reply = next(replies)
         if reply is None:
-            raise Refused
+            raise RefusedError
         yield from reply
 
-    found = ask_letters(ask, [QUESTION] * 4, refusal=Refused)
+    found = ask_letters(ask, [QUESTION] * 4, refusal=RefusedError)
     assert (found.acc, found.questions, found.unclear, found.refused) == (0.25, 4, 1, 1)
     assert found.acc_stderr == pytest.approx(math.sqrt(0.25 * 0.75 / 3))
     assert found.protocol == "asked letter"
@@ -78,7 +79,7 @@ def test_other_failures_end_it() -> None:
         raise KeyError("x")
 
     with pytest.raises(KeyError):
-        ask_letters(ask, [QUESTION], refusal=Refused)
+        ask_letters(ask, [QUESTION], refusal=RefusedError)
 
 
 def test_there_are_26_letters() -> None:

@@ -55,9 +55,7 @@ def show(chunks: Iterator[Chunk]) -> Completion:
     return collect(written(chunks))
 
 
-def written(
-    pieces: Iterable[_Piece], clean: Callable[[str], str] = str
-) -> Iterator[_Piece]:
+def written(pieces: Iterable[_Piece], clean: Callable[[str], str] = str) -> Iterator[_Piece]:
     """The pieces of an answer, each written to stdout as it passes; ends the last line.
 
     ``clean`` is what becomes of a text on its way there.

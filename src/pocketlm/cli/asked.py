@@ -36,7 +36,7 @@ def evaluate(
 
     ``unfit`` are options that this protocol has no use for; RequestError names those given.
     """
-    from pocketlm.backends.remote.connection import Refused
+    from pocketlm.backends.remote.connection import RefusedError
     from pocketlm.cli.output import progress, write_json
     from pocketlm.cli.remote import refuse_local_options
     from pocketlm.evaluate.asked import ask_letters
@@ -60,7 +60,7 @@ def evaluate(
             ask = _of_local(ref, stack, context=context, threads=threads, kv=kv)
         report = stack.enter_context(progress())
         found = ask_letters(
-            ask, questions, refusal=Refused, task=f"questions to {ref}", progress=report
+            ask, questions, refusal=RefusedError, task=f"questions to {ref}", progress=report
         )
     if as_json:
         write_json({"model": ref, "asked": asdict(found)})
@@ -70,7 +70,7 @@ def evaluate(
 
 def _of_remote(ref: str, stack: ExitStack) -> Ask:
     from pocketlm.backends.remote import RemoteModel
-    from pocketlm.backends.remote.connection import Refused
+    from pocketlm.backends.remote.connection import RefusedError
     from pocketlm.evaluate.asked import MAX_TOKENS
 
     model = stack.enter_context(RemoteModel(ref))
@@ -79,7 +79,7 @@ def _of_remote(ref: str, stack: ExitStack) -> Ask:
     def ask(message: str) -> Iterator[str]:
         try:
             pieces = model.stream(message, patience_s=_PATIENCE_S, **options)
-        except Refused as error:
+        except RefusedError as error:
             if error.parameter != "temperature" or "temperature" not in options:
                 raise
             print(f"pocketlm: {ref} chooses its own temperature", file=sys.stderr)

@@ -48,7 +48,6 @@ def chat(
 
     start_quickly()
     from pocketlm.cli.fetching import load
-
     from pocketlm.store.remote_refs import is_remote
 
     given = {"context": context, "threads": threads}

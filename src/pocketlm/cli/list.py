@@ -28,7 +28,7 @@ def list_models(
         if catalog or not is_remote(place):
             raise RequestError(
                 f"'{place}' is no endpoint whose models can be listed",
-                hint="Give azure:RESOURCE[/PROJECT] or openai:URL; 'pocketlm show' tells of a model.",
+                hint="Give azure:RESOURCE[/PROJECT] or openai:URL; 'show' tells of one model.",
             )
         list_remote(place, as_json=as_json)
     elif catalog:

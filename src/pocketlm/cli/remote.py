@@ -111,7 +111,8 @@ def stats_lines(stats: RemoteStats, reason: str, ref: str) -> list[str]:
         f"remote   {ref} · answered by {stats.model or 'a model that is not named'} "
         f"· {stats.total_s:.2f} s in all",
         f"prompt   {told(stats.prompt_tokens)}{cached}{ttft}",
-        f"answer   {told(stats.completion_tokens)}{thought}, {speed} tok/s · ended by {reason}{seed}",
+        f"answer   {told(stats.completion_tokens)}{thought}, {speed} tok/s "
+        f"· ended by {reason}{seed}",
     ]
 
 

@@ -111,9 +111,7 @@ def test_a_server_that_only_lists_is_asked_for_its_list(endpoint: Endpoint) -> N
         remote_facts(parse_remote(f"openai:{endpoint.url}/v1#other"))
 
 
-@pytest.mark.parametrize(
-    "value", [[], {}, {"data": 3}, {"data": {"id": "x"}}, "x", None, 7]
-)
+@pytest.mark.parametrize("value", [[], {}, {"data": 3}, {"data": {"id": "x"}}, "x", None, 7])
 def test_a_list_in_another_shape_is_an_error(endpoint: Endpoint, value: object) -> None:
     endpoint.answers = [document(value)]
     with pytest.raises(SourceError, match="no list of models"):

@@ -6,8 +6,8 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from email.utils import format_datetime
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 
 import pytest
 
@@ -246,9 +246,7 @@ def test_an_endpoint_that_is_not_there_is_named() -> None:
         RemoteModel("openai:http://127.0.0.1:1/v1#m").stream("hello")
 
 
-def test_a_silent_endpoint_is_given_up(
-    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_silent_endpoint_is_given_up(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "READ_S", 0.2)
     hold = threading.Event()
     endpoint.answers = [Reply(200, EVENTS, [delta("a"), delta("b", "stop")], hold=hold)]
@@ -310,9 +308,7 @@ def test_azure_identity_is_asked_where_there_is_nothing_else(
                 return type("Token", (), {"token": f"token-{len(asked)}"})
 
     importing: Callable[[str], object] = {"azure.identity": Library}.__getitem__
-    monkeypatch.setattr(
-        "pocketlm.backends.remote.credentials.importlib.import_module", importing
-    )
+    monkeypatch.setattr("pocketlm.backends.remote.credentials.importlib.import_module", importing)
     assert sent_to(endpoint, "azure:contoso/chat").headers["authorization"] == "Bearer token-1"
     from pocketlm.backends.remote.credentials import Credential
 

@@ -15,8 +15,14 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from pocketlm.backends.remote.credentials import Credential
-from pocketlm.errors import BusyError, ContextError, NotFoundError, PocketLMError, RequestError
-from pocketlm.errors import SourceError
+from pocketlm.errors import (
+    BusyError,
+    ContextError,
+    NotFoundError,
+    PocketLMError,
+    RequestError,
+    SourceError,
+)
 from pocketlm.settings import Settings
 from pocketlm.store.remote_refs import RemoteRef
 
@@ -30,7 +36,7 @@ _MAX_ERROR = 64 << 10
 _SHOWN = 400  # characters of a server's message
 
 
-class Refused(RequestError):
+class RefusedError(RequestError):
     """A request that the endpoint does not take as it is.
 
     Args:
@@ -148,11 +154,11 @@ class Connection:
             )
         if status in (400, 422) and (code == "content_filter" or filters):
             why = f" for {', '.join(filters)}" if filters else ""
-            return Refused(f"the content filter of {host} refused the prompt{why}")
+            return RefusedError(f"the content filter of {host} refused the prompt{why}")
         if status in (400, 422) and code == "context_length_exceeded":
             return ContextError(f"the prompt is too long for {model} at {host}{said}")
         if status in (400, 413, 422):
-            return Refused(f"{host} refused the request ({status}){said}", parameter=parameter)
+            return RefusedError(f"{host} refused the request ({status}){said}", parameter=parameter)
         return SourceError(f"{host} answered {status}{said}")
 
 

@@ -55,9 +55,7 @@ class Credential:
                 identity = importlib.import_module("azure.identity")
                 self._library = identity.DefaultAzureCredential()
         except ImportError as error:
-            raise RequestError(
-                f"there is no credential for {self.ref.host}", hint=hint
-            ) from error
+            raise RequestError(f"there is no credential for {self.ref.host}", hint=hint) from error
         try:
             return str(self._library.get_token(scope).token)
         except Exception as error:  # its errors have no common base of ours to rely on

@@ -94,7 +94,9 @@ def _deployments(connection: Connection, place: RemoteRef) -> Iterator[RemoteFac
         document = connection.get(str(url), of_project=True)
         listed = document.get("value") if isinstance(document, dict) else None
         if not isinstance(listed, list):
-            raise SourceError(f"{place.host} answered with something that is no list of deployments")
+            raise SourceError(
+                f"{place.host} answered with something that is no list of deployments"
+            )
         for item in listed:
             if isinstance(item, dict) and isinstance(item.get("name"), str):
                 yield _deployment(item, f"{place}/{item['name']}")

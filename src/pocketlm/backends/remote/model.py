@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pocketlm.backends.remote.connection import Connection, Refused
+from pocketlm.backends.remote.connection import Connection, RefusedError
 from pocketlm.backends.remote.events import events
 from pocketlm.errors import BusyError, PocketLMError, RequestError, SourceError
 from pocketlm.store.remote_refs import RemoteRef, parse_remote
@@ -180,7 +180,7 @@ class RemoteModel:
                 try:
                     self._receive(body, inbox, stopped)
                     break
-                except Refused as error:
+                except RefusedError as error:
                     if not _replace(body, error):
                         raise
                 except BusyError as error:
@@ -295,7 +295,7 @@ def _count(usage: object, name: str) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
-def _replace(body: dict[str, Any], error: Refused) -> bool:
+def _replace(body: dict[str, Any], error: RefusedError) -> bool:
     """Sends something else for a field that the endpoint refuses, where there is such a thing."""
     for name, instead in _INSTEAD.items():
         if name in body and (error.parameter == name or f"'{name}'" in error.message):
