@@ -5,7 +5,7 @@
 
 #include "kernels/kernels.h"
 
-#if defined(POCKETLM_HAS_NEON)
+#if defined(POCKETLM_HAS_NEON) && defined(__linux__)
 #include <asm/hwcap.h>
 #include <sys/auxv.h>
 #endif
@@ -28,6 +28,16 @@ extern const Kernels kernels_neon;
 
 namespace {
 
+#if defined(POCKETLM_HAS_NEON)
+bool has_dot_product() {
+#if defined(__linux__)
+  return getauxval(AT_HWCAP) & HWCAP_ASIMDDP;
+#else
+  return true;  // in every chip of Apple's that runs macOS
+#endif
+}
+#endif
+
 struct Tables {
   const Kernels* of[4];
   size_t count = 0;
@@ -48,7 +58,7 @@ struct Tables {
     of[count++] = &kernels_asimd;  // part of ARMv8.0
 #endif
 #if defined(POCKETLM_HAS_NEON)
-    if (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) of[count++] = &kernels_neon;
+    if (has_dot_product()) of[count++] = &kernels_neon;
 #endif
   }
 };

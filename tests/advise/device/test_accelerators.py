@@ -126,13 +126,6 @@ def test_nvidia_by_its_library(
     assert accelerators.nvml_gpus() == found
 
 
-def test_apple() -> None:
-    lines = "hw.memsize: 17179869184\nmachdep.cpu.brand_string: Apple M2 Pro\n"
-    assert accelerators.apple_gpus(lines) == [Accelerator("gpu", "Apple", "Apple M2 Pro GPU")]
-    assert accelerators.apple_gpus("machdep.cpu.brand_string: Intel(R) Core(TM) i5\n") == []
-    assert accelerators.apple_gpus("") == []
-
-
 def test_windows() -> None:
     card = {"Name": "NVIDIA GeForce RTX 3060", "AdapterRAM": 4293918720, "DriverVersion": "31.0"}
     small = {"Name": "Intel(R) UHD Graphics", "AdapterRAM": 1 << 30, "DriverVersion": None}

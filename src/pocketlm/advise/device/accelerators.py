@@ -1,8 +1,8 @@
 """GPUs and NPUs, as far as the system tells; PocketLM's own engine does not compute on them.
 
 One reader for each place that tells: NVIDIA's management library, /proc/driver/nvidia, the render
-nodes and compute accelerators of /sys/class, ``sysctl`` of macOS, a CIM class of Windows. Each is a
-function of what it reads (a folder, a text), so that tests can give it any machine.
+nodes and compute accelerators of /sys/class, a CIM class of Windows; macOS has a file of its own.
+Each is a function of what it reads (a folder, a text), so that tests can give it any machine.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any, Literal
 
+from pocketlm.advise.device import apple
 from pocketlm.advise.device.device import Accelerator, plain
 from pocketlm.engine.machine import read_text
 
@@ -41,9 +42,9 @@ _AT_LEAST_4_GIB = 0xFFF0_0000  # Windows counts this memory in 32 bits
 def accelerators() -> tuple[Accelerator, ...]:
     """Those of this machine; at most 64."""
     if sys.platform == "darwin":
-        found = apple_gpus(_output("sysctl", "machdep.cpu.brand_string"))
+        found = apple.gpus(apple.facts_of(output(*apple.ASK)))
     elif sys.platform == "win32":
-        found = windows_gpus(_output("powershell", "-NoProfile", "-Command", _WINDOWS_GPUS))
+        found = windows_gpus(output("powershell", "-NoProfile", "-Command", _WINDOWS_GPUS))
     else:
         nvidia = nvml_gpus() or nvidia_gpus()
         found = [*nvidia, *render_nodes(nvidia_known=bool(nvidia)), *compute_accelerators()]
@@ -151,12 +152,6 @@ def _driver(device: Path) -> str | None:
     return plain(f"{name} {version}" if version else name)
 
 
-def apple_gpus(sysctl: str) -> list[Accelerator]:
-    """The GPU of an Apple chip, which has no memory of its own, from ``sysctl``'s lines."""
-    chip = re.search(r"^machdep\.cpu\.brand_string:\s*(Apple .+)$", sysctl, re.M)
-    return [Accelerator("gpu", "Apple", f"{plain(chip[1])} GPU")] if chip else []
-
-
 def windows_gpus(listed: str) -> list[Accelerator]:
     """Display adapters from the JSON of ``Win32_VideoController``: one object, or a list of them.
 
@@ -178,7 +173,7 @@ def windows_gpus(listed: str) -> list[Accelerator]:
     return found
 
 
-def _output(*command: str) -> str:
+def output(*command: str) -> str:
     """What a program of the system writes; "" where it is not there or fails."""
     try:
         done = subprocess.run(command, capture_output=True, timeout=_TIMEOUT_S, check=False)

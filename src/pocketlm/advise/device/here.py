@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from pocketlm.advise.device import processor
-from pocketlm.advise.device.accelerators import accelerators
-from pocketlm.advise.device.device import Device, plain
+import sys
+from collections.abc import Sequence
+
+from pocketlm.advise.device import apple, processor
+from pocketlm.advise.device.accelerators import accelerators, output
+from pocketlm.advise.device.device import CoreKind, Device, plain
 from pocketlm.advise.device.rates import cached_rates
 from pocketlm.engine import machine
 from pocketlm.engine.cpu import cpu_name, instruction_set
@@ -21,9 +24,8 @@ def this_device(*, probe: bool = True, refresh: bool = False) -> Device:
         refresh: measure them anew.
     """
     home = Settings.from_environment().home
-    cpu, cores = plain(cpu_name()), machine.available_cores()
-    usable = machine.usable_cpus()
-    caches = processor.caches(usable[0])
+    usable, cores = machine.usable_cpus(), machine.available_cores()
+    cpu, caches, core_kinds = _processor(usable)
     memory, total = machine.available_memory(), machine.total_memory()
     quota = machine.memory_quota()
     rates = None
@@ -46,9 +48,17 @@ def this_device(*, probe: bool = True, refresh: bool = False) -> Device:
         memory_quota=quota if quota is not None and quota < total else None,
         cpu_quota=machine.cpu_quota(),
         hardware_threads=len(usable),
-        core_kinds=processor.core_kinds(usable),
+        core_kinds=core_kinds,
         features=processor.features(),
         model=processor.model_name(),
         hypervisor=processor.hypervisor(),
         system=machine.system_name(),
     )
+
+
+def _processor(usable: Sequence[int]) -> tuple[str, dict[str, int], tuple[CoreKind, ...]]:
+    """The CPU's name, the caches that it reads through, and its kinds of cores."""
+    if sys.platform == "darwin":
+        facts = apple.facts_of(output(*apple.ASK))
+        return apple.chip(facts) or cpu_name(), apple.caches(facts), apple.core_kinds(facts)
+    return plain(cpu_name()), processor.caches(usable[0]), processor.core_kinds(usable)
