@@ -12,8 +12,6 @@ import typer
 
 from pocketlm.errors import RequestError
 
-_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 2**10, "MI": 2**20, "GI": 2**30}
-
 
 def serve(
     refs: Annotated[
@@ -79,6 +77,7 @@ def serve(
     from pocketlm.serve.config import ServeConfig
     from pocketlm.serve.server import serve as run
     from pocketlm.store import Store
+    from pocketlm.units import parse_bytes
 
     config = ServeConfig(
         host=host,
@@ -92,13 +91,13 @@ def serve(
             sequences=sequences,
             speculate=speculate,
         ),
-        memory=None if memory is None else _bytes(memory, "--memory"),
+        memory=None if memory is None else parse_bytes(memory, "--memory"),
         keep_alive=_seconds(keep_alive),
         queue=queue,
         drain=drain,
         aliases=_aliases(alias or ()),
         max_seconds=max_seconds,
-        max_body=_bytes(max_body, "--max-body"),
+        max_body=parse_bytes(max_body, "--max-body"),
         hosts=tuple(allow_host or ()),
         origins=tuple(allow_origin or ()),
         registries=tuple(registry or ()),
@@ -118,20 +117,6 @@ def serve(
             print(f"pocketlm: serving on {url}", file=sys.stderr, flush=True)
 
     run(config, Store(), ready=ready)
-
-
-def _bytes(text: str, option: str) -> int:
-    """``6GiB``, ``500M``, ``4000000000`` in bytes."""
-    number = text.strip().upper().removesuffix("B")
-    digits = number.rstrip("KMGI")
-    unit = _UNITS.get(number[len(digits) :])
-    try:
-        found = float(digits) * (unit or 0)
-    except ValueError:
-        found = 0
-    if not 1 <= found < 2**60:
-        raise RequestError(f"{option} is '{text}', expected an amount such as 6GiB or 500MB")
-    return int(found)
 
 
 def _seconds(text: str) -> float:
