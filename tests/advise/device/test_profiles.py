@@ -119,6 +119,12 @@ def test_a_file_from_another_machine(tmp_path: Path) -> None:
     assert find_device(str(path)) == device
 
 
+def test_another_machine_is_not_this_one(tmp_path: Path) -> None:
+    path = tmp_path / "kiosk.json"
+    path.write_text(to_json(find_device("this", probe=False)))
+    assert find_device(str(path)).name == "kiosk"
+
+
 def test_files_that_describe_no_device(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="no such file"):
         find_device(str(tmp_path / "none.json"))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
+from dataclasses import replace
 from pathlib import Path
 
-from pocketlm.advise.device.device import Device, from_json
+from pocketlm.advise.device.device import Device, from_json, plain
 from pocketlm.advise.device.here import this_device
 from pocketlm.advise.device.profiles import profiles
 from pocketlm.errors import NotFoundError, RequestError
@@ -41,7 +42,7 @@ def find_device(text: str, *, probe: bool = True, refresh: bool = False) -> Devi
 
 
 def read_device(path: Path) -> Device:
-    """The device that a file describes."""
+    """The device that a file describes, by the file's name where it was "this" when it wrote it."""
     try:
         with path.open("rb") as file:
             data = file.read(_LARGEST_FILE + 1)
@@ -53,7 +54,8 @@ def read_device(path: Path) -> Device:
         raise RequestError(
             f"a file of more than {_LARGEST_FILE:,} bytes describes no device", path=path
         )
-    return from_json(data, str(path))
+    found = from_json(data, str(path))
+    return replace(found, name=plain(path.stem)) if found.name == "this" else found
 
 
 def _either(names: list[str]) -> str:

@@ -44,7 +44,7 @@ def this_device(*, probe: bool = True, refresh: bool = False) -> Device:
         disk_free=free_bytes(home),
         accelerators=accelerators(),
         rates=rates,
-        source="read from this machine",
+        source="read from the machine itself",
         memory_quota=quota if quota is not None and quota < total else None,
         cpu_quota=machine.cpu_quota(),
         hardware_threads=len(usable),
