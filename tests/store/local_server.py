@@ -51,6 +51,7 @@ class Request:
     path: str
     headers: Mapping[str, str]
     port: int
+    content: bytes = b""
 
 
 class LocalServer:
@@ -68,6 +69,10 @@ class LocalServer:
 
             def do_GET(self) -> None:
                 outer._answer(self)
+
+            def do_POST(self) -> None:
+                length = int(self.headers.get("Content-Length", 0))
+                outer._answer(self, self.rfile.read(length))
 
             def log_message(self, *args: object) -> None:
                 pass
@@ -110,9 +115,9 @@ class LocalServer:
         """The requests for a path, in order."""
         return [request for request in self.requests if request.path.partition("?")[0] == path]
 
-    def _answer(self, handler: BaseHTTPRequestHandler) -> None:
+    def _answer(self, handler: BaseHTTPRequestHandler, content: bytes = b"") -> None:
         headers = {name.lower(): value for name, value in handler.headers.items()}
-        request = Request(handler.path, headers, self.port)
+        request = Request(handler.path, headers, self.port, content)
         with self._lock:
             self.requests.append(request)
         found = self.resources.get(handler.path.partition("?")[0], Resource(status=404))

@@ -33,6 +33,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "run": ("pocketlm.cli.run", "run"),
     "chat": ("pocketlm.cli.chat", "chat"),
     "footprint": ("pocketlm.cli.footprint", "footprint"),
+    "search": ("pocketlm.cli.search", "search"),
     "device": ("pocketlm.cli.device", "device"),
     "create": ("pocketlm.cli.create", "create"),
     "cp": ("pocketlm.cli.cp", "cp"),

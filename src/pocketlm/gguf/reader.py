@@ -233,7 +233,12 @@ def parse_part(buffer: npt.NDArray[np.uint8], path: Path) -> Part:
     Raises:
         ModelFileError, UnsupportedError: see GGUFFile.open.
     """
-    cursor = Cursor(buffer, path)
+    return read_part(Cursor(buffer, path))
+
+
+def read_part(cursor: Cursor) -> Part:
+    """The same from a cursor at the start of a file."""
+    buffer, path = cursor.array, cursor.path
     cursor.need(4, "the magic")
     magic = bytes(buffer[:4])
     if magic != MAGIC:

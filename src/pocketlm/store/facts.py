@@ -12,9 +12,13 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pocketlm.errors import ModelFileError
 from pocketlm.store.manifest import Facts, size_class
+
+if TYPE_CHECKING:
+    from pocketlm.gguf import TensorInfo
 
 # general.file_type of a GGUF: llama.h, enum llama_ftype.
 _FILE_TYPES = {
@@ -46,11 +50,9 @@ def gguf_facts(paths: Sequence[Path]) -> Facts:
                 context = _positive(file.metadata.get(f"{family}.context_length"))
                 file_type = file.metadata.get("general.file_type")
                 label = _FILE_TYPES.get(file_type) if isinstance(file_type, int) else None
-            for name, tensor in file.tensors.items():
-                count = math.prod(tensor.shape)
-                types[tensor.type.name] += count
-                if not name.startswith(_NOT_PARAMETERS) and not name.endswith(".scale"):
-                    parameters += count
+            for tensor in file.tensors.values():
+                types[tensor.type.name] += math.prod(tensor.shape)
+            parameters += gguf_parameters(file.tensors)
     if family is None:
         raise ModelFileError("'general.architecture' is missing or not a string", path=paths[0])
     most = types.most_common(1)[0][0] if types else "none"
@@ -65,6 +67,15 @@ def gguf_facts(paths: Sequence[Path]) -> Facts:
     )
 
 
+def gguf_parameters(tensors: Mapping[str, TensorInfo]) -> int:
+    """Parameters in the tensors of one GGUF file."""
+    return sum(
+        math.prod(tensor.shape)
+        for name, tensor in tensors.items()
+        if not name.startswith(_NOT_PARAMETERS) and not name.endswith(".scale")
+    )
+
+
 def folder_facts(config_path: Path, weights: Sequence[Path]) -> Facts:
     """Facts of a Hugging Face folder: its config.json and its safetensors files."""
     config = read_json(config_path)
@@ -74,15 +85,7 @@ def folder_facts(config_path: Path, weights: Sequence[Path]) -> Facts:
     tensors: dict[str, tuple[str, int]] = {}
     for path in weights:
         tensors |= _safetensors_header(path)
-    if _is_tied(config, family) and any("embed_tokens.weight" in name for name in tensors):
-        tensors.pop("lm_head.weight", None)
-    packing = _packing(config)
-    parameters, types = 0, Counter[str]()
-    for name, (dtype, count) in tensors.items():
-        types[dtype] += count
-        if not (packing and name.endswith(("_scale", "_scale_inv", ".scales", ".biases"))):
-            packed = packing is not None and dtype in ("U8", "U32")
-            parameters += int(count * packing) if packed and packing else count
+    parameters, types = safetensors_parameters(config, tensors)
     label = _quantization(config) or (types.most_common(1)[0][0] if types else "none")
     return Facts(
         format="safetensors",
@@ -92,6 +95,28 @@ def folder_facts(config_path: Path, weights: Sequence[Path]) -> Facts:
         quantization=label,
         context=_context(config),
     )
+
+
+def safetensors_parameters(
+    config: Mapping[str, object], tensors: Mapping[str, tuple[str, int]]
+) -> tuple[int, Counter[str]]:
+    """Parameters of a model of that configuration, and elements by dtype of what counts.
+
+    tensors: dtype and elements by name, of all files, as ``safetensors_tensors`` gives them.
+    """
+    family = config.get("model_type")
+    tied = _is_tied(config, family if isinstance(family, str) else "")
+    tied = tied and any("embed_tokens.weight" in name for name in tensors)
+    packing = _packing(config)
+    parameters, types = 0, Counter[str]()
+    for name, (dtype, count) in tensors.items():
+        if tied and name == "lm_head.weight":
+            continue
+        types[dtype] += count
+        if not (packing and name.endswith(("_scale", "_scale_inv", ".scales", ".biases"))):
+            packed = packing is not None and dtype in ("U8", "U32")
+            parameters += int(count * packing) if packed and packing else count
+    return parameters, types
 
 
 def read_json(path: Path) -> dict[str, object]:
@@ -116,10 +141,15 @@ def _safetensors_header(path: Path) -> dict[str, tuple[str, int]]:
             raise ModelFileError(
                 f"the header claims {length:,} bytes but the file has {size:,}", path=path
             )
-        try:
-            header = json.loads(stream.read(length))
-        except (ValueError, RecursionError) as error:
-            raise ModelFileError(f"the header is not JSON: {error}", path=path) from error
+        return safetensors_tensors(stream.read(length), path)
+
+
+def safetensors_tensors(text: bytes, path: Path) -> dict[str, tuple[str, int]]:
+    """The same from the header's JSON; ``path`` is for errors. Raises ModelFileError."""
+    try:
+        header = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ModelFileError(f"the header is not JSON: {error}", path=path) from error
     if not isinstance(header, dict):
         raise ModelFileError("the header is not a JSON object", path=path)
     header.pop("__metadata__", None)

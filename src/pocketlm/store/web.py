@@ -7,6 +7,7 @@ another, and https never becomes http. Offline, nothing is sent.
 from __future__ import annotations
 
 import ssl
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -28,13 +29,14 @@ _SAFE_HEADERS = {"accept", "accept-encoding", "range", "if-range"}
 
 
 class Web:
-    """A pool of connections, opened at the first use. Not thread-safe.
+    """A pool of connections, opened at the first use. Threads may share one.
 
     Args:
         offline: refuse every request with a SourceError.
         certificates: a file of trusted certificates instead of the usual ones.
         proxy: for every request, instead of those that the environment names.
         egress: where it may go; None is anywhere.
+        patience_s: seconds without a byte after which an answer is given up.
     """
 
     def __init__(
@@ -44,9 +46,12 @@ class Web:
         certificates: str | None = None,
         proxy: str | None = None,
         egress: Egress | None = None,
+        patience_s: float = 30.0,
     ) -> None:
         self.offline = offline
         self.egress = egress
+        self._patience_s = patience_s
+        self._opening = threading.Lock()
         self._certificates = certificates
         self._proxy = proxy
         self._client: httpx.Client | None = None
@@ -64,26 +69,30 @@ class Web:
             self._client.close()
 
     def _open(self) -> httpx.Client:
-        if self._client is None:
-            import httpx
+        with self._opening:
+            if self._client is None:
+                self._client = self._new()
+            return self._client
 
-            from pocketlm import __version__
+    def _new(self) -> httpx.Client:
+        import httpx
 
-            verify: ssl.SSLContext | bool = True
-            if self._certificates:
-                verify = ssl.create_default_context(cafile=self._certificates)
-            transport = None
-            if self.egress is not None and self._proxy is None:
-                transport = self.egress.transport(verify)
-            self._client = httpx.Client(
-                verify=verify,
-                proxy=self._proxy,
-                transport=transport,
-                follow_redirects=False,
-                timeout=httpx.Timeout(30.0, connect=15.0),
-                headers={"User-Agent": f"pocketlm/{__version__}"},
-            )
-        return self._client
+        from pocketlm import __version__
+
+        verify: ssl.SSLContext | bool = True
+        if self._certificates:
+            verify = ssl.create_default_context(cafile=self._certificates)
+        transport = None
+        if self.egress is not None and self._proxy is None:
+            transport = self.egress.transport(verify)
+        return httpx.Client(
+            verify=verify,
+            proxy=self._proxy,
+            transport=transport,
+            follow_redirects=False,
+            timeout=httpx.Timeout(self._patience_s, connect=self._patience_s / 2),
+            headers={"User-Agent": f"pocketlm/{__version__}"},
+        )
 
     @contextmanager
     def stream(
@@ -144,17 +153,25 @@ class Web:
     ) -> tuple[httpx.Response, bytes]:
         """A small document, whatever the status. Raises SourceError where it cannot be had."""
         with self.stream(url, headers or {}) as response:
-            import httpx
+            return response, _document(response, url)
 
-            body = bytearray()
-            try:
-                for chunk in response.iter_bytes():
-                    body += chunk
-                    if len(body) > _MAX_DOCUMENT:
-                        raise SourceError(f"{url} is longer than {_MAX_DOCUMENT:,} bytes")
-            except (httpx.TransportError, httpx.DecodingError) as error:
-                raise _unreachable(url)(error) from error
-            return response, bytes(body)
+    def post(
+        self, url: str, headers: Mapping[str, str], content: bytes
+    ) -> tuple[httpx.Response, bytes]:
+        """The small document that answers a question; no redirect is followed.
+
+        Raises SourceError where it cannot be had.
+        """
+        import httpx
+
+        self._refuse_offline(url)
+        try:
+            with self._open().stream(
+                "POST", url, headers=dict(headers), content=content
+            ) as response:
+                return response, _document(response, url)
+        except (httpx.TransportError, httpx.InvalidURL, OSError) as error:
+            raise _unreachable(url)(error) from error
 
     def send(
         self,
@@ -201,6 +218,21 @@ class Web:
                 hint="It may want a login: HF_TOKEN for the hub, the index URL or .netrc for pypi.",
             )
         return SourceError(f"{url.host} answered {status} when asked for {name}")
+
+
+def _document(response: httpx.Response, url: str) -> bytes:
+    """The body of an answer, bounded. Raises SourceError where it breaks off or is too long."""
+    import httpx
+
+    body = bytearray()
+    try:
+        for chunk in response.iter_bytes():
+            body += chunk
+            if len(body) > _MAX_DOCUMENT:
+                raise SourceError(f"{url} is longer than {_MAX_DOCUMENT:,} bytes")
+    except (httpx.TransportError, httpx.DecodingError) as error:
+        raise _unreachable(url)(error) from error
+    return bytes(body)
 
 
 def _origin(url: httpx.URL) -> tuple[str, str, int | None]:

@@ -50,7 +50,7 @@ _BESIDE: dict[str, Role] = {
 
 
 @dataclass(frozen=True)
-class _Entry:
+class Entry:
     """One file of a repository. ``sha256`` of large files, ``git_id`` of small ones."""
 
     path: str
@@ -71,7 +71,7 @@ def fetch(ref: HubRef, pin: Pin, intake: Intake) -> Found:
             f"{ref} was not asked for: PocketLM is offline",
             hint="Unset POCKETLM_OFFLINE and HF_HUB_OFFLINE to allow the network.",
         )
-    token = _token()
+    token = hub_token()
     if intake.web.egress is not None:
         import httpx
 
@@ -92,7 +92,7 @@ def fetch(ref: HubRef, pin: Pin, intake: Intake) -> Found:
 
 
 def _file(
-    entry: _Entry, role: Role, base: str, headers: dict[str, str], pin: Pin, intake: Intake
+    entry: Entry, role: Role, base: str, headers: dict[str, str], pin: Pin, intake: Intake
 ) -> FileRecord:
     promised = pin.sha256 or entry.sha256
     if pin.sha256 and entry.sha256 and pin.sha256 != entry.sha256:
@@ -117,7 +117,7 @@ def _file(
 # Which files
 
 
-def choose(ref: HubRef, entries: Sequence[_Entry]) -> list[tuple[_Entry, Role]]:
+def choose(ref: HubRef, entries: Sequence[Entry]) -> list[tuple[Entry, Role]]:
     """The files that the ref means, and what each is for.
 
     Without FILE: the folder of safetensors if there is one, else the only GGUF.
@@ -142,15 +142,15 @@ def choose(ref: HubRef, entries: Sequence[_Entry]) -> list[tuple[_Entry, Role]]:
 
 
 def _folder(
-    ref: HubRef, entries: Sequence[_Entry], tensors: Sequence[_Entry]
-) -> list[tuple[_Entry, Role]]:
+    ref: HubRef, entries: Sequence[Entry], tensors: Sequence[Entry]
+) -> list[tuple[Entry, Role]]:
     if not any(e.path == "config.json" for e in entries):
         raise NotFoundError(f"{ref.repo_id} has safetensors but no config.json")
     whole = [e for e in tensors if e.path == "model.safetensors"]
     shards = [e for e in tensors if _SAFETENSORS_SHARD.fullmatch(e.path)]
     # Some repositories hold the same weights a second time in their maker's own layout.
     others = [e for e in tensors if not e.path.startswith("consolidated")]
-    chosen: list[tuple[_Entry, Role]] = [(e, "weights") for e in whole or shards or others]
+    chosen: list[tuple[Entry, Role]] = [(e, "weights") for e in whole or shards or others]
     for entry in entries:
         if entry.path in _BESIDE and not (whole and entry.path.endswith(".index.json")):
             chosen.append((entry, _BESIDE[entry.path]))
@@ -159,9 +159,9 @@ def _folder(
     return chosen
 
 
-def _gguf(ref: HubRef, ggufs: Sequence[_Entry]) -> list[_Entry]:
+def _gguf(ref: HubRef, ggufs: Sequence[Entry]) -> list[Entry]:
     """The GGUF that FILE means, with all its shards; the only one where there is no FILE."""
-    models: dict[str, list[_Entry]] = {}
+    models: dict[str, list[Entry]] = {}
     for entry in ggufs:
         shard = _SHARD.fullmatch(entry.path)
         models.setdefault(shard[1] + ".gguf" if shard else entry.path, []).append(entry)
@@ -208,7 +208,7 @@ def _check_path(path: str) -> None:
 # What the client says
 
 
-def _token() -> str | None:
+def hub_token() -> str | None:
     from huggingface_hub import get_token
 
     return get_token()
@@ -250,14 +250,14 @@ def _model_info(ref: HubRef, endpoint: str, token: str | None) -> ModelInfo:
         ) from error
 
 
-def _entry(sibling: object) -> _Entry:
+def _entry(sibling: object) -> Entry:
     lfs = getattr(sibling, "lfs", None)
     sha256 = getattr(lfs, "sha256", None)
     if sha256 is not None and not _matches(_SHA256, sha256):
         raise SourceError(f"the hub gives '{sha256}' as a SHA-256")
     git_id = getattr(sibling, "blob_id", None)
     size = getattr(sibling, "size", None)
-    return _Entry(
+    return Entry(
         path=str(getattr(sibling, "rfilename", "")),
         size=size if isinstance(size, int) and size >= 0 else None,
         sha256=sha256,
