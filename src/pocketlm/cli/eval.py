@@ -90,6 +90,8 @@ def _write(found: Evaluation, text: Path | None) -> None:
         )
         ppl = _with_error(measured.perplexity, measured.standard_error, 4)
         print(f"  perplexity     {ppl}")
+        if found.bits_per_byte is not None:
+            print(f"  bits per byte  {found.bits_per_byte:.4f}")
     if found.divergence is not None:
         _write_divergence(found.divergence, harmless(str(found.reference)))
     if found.task is not None:

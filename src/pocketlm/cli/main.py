@@ -32,6 +32,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "show": ("pocketlm.cli.show", "show"),
     "run": ("pocketlm.cli.run", "run"),
     "chat": ("pocketlm.cli.chat", "chat"),
+    "compare": ("pocketlm.cli.compare", "compare"),
     "footprint": ("pocketlm.cli.footprint", "footprint"),
     "search": ("pocketlm.cli.search", "search"),
     "device": ("pocketlm.cli.device", "device"),

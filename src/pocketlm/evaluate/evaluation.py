@@ -6,6 +6,7 @@ is too short, vocabularies that differ.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -48,6 +49,8 @@ class Evaluation:
         model, reference: their names, as the store or the caller calls them.
         context, stride: of the windows that the text was read in.
         perplexity: of the model on the text.
+        bits_per_byte: of the bytes of the tokens that the perplexity counts. Unlike it, models of
+            different vocabularies can be compared by it.
         divergence: of the model from the reference on the text.
         task, reference_task: scores of the model and of the reference.
         flips: questions on which they differ.
@@ -62,6 +65,7 @@ class Evaluation:
     task: TaskScore | None = None
     reference_task: TaskScore | None = None
     flips: Flips | None = None
+    bits_per_byte: float | None = None
 
 
 @dataclass(frozen=True)
@@ -130,7 +134,17 @@ def evaluate(
         task=scores[0] if scores else None,
         reference_task=scores[1] if len(scores) > 1 else None,
         flips=answers[0].flips_from(answers[1]) if len(answers) > 1 else None,
+        bits_per_byte=None if own is None else _bits_per_byte(own, windows, subjects[0].tokenizer),
     )
+
+
+def _bits_per_byte(
+    found: Perplexity, windows: Sequence[Window], tokenizer: Tokenizer
+) -> float | None:
+    """The loss in bits over the bytes that the counted tokens stand for."""
+    counted = (token for window in windows for token in window.tokens[window.first + 1 :])
+    size = sum(len(tokenizer.token_bytes(int(token))) for token in counted)
+    return found.nll * found.tokens / math.log(2) / size if size else None
 
 
 def _read_text(

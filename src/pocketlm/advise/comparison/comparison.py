@@ -1,0 +1,220 @@
+"""``compare``: from refs to records. What is known is collected; what is not known stays unsaid.
+
+A model may be on this disk (facts and sizes from its own file), known from the catalog alone, or
+behind an endpoint. Sizes and memory come from ``footprint``, so they are those of the files that
+``quantize`` would write and of the memory that ``run`` would take.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pocketlm import catalog
+from pocketlm.advise.comparison.measuring import measure as measured
+from pocketlm.advise.comparison.records import Comparison, Sized, Subject
+from pocketlm.advise.footprint import DEFAULT_TYPES, Footprint, footprint
+from pocketlm.backends.remote.facts import remote_facts
+from pocketlm.catalog import CatalogEntry
+from pocketlm.engine.options import KvType
+from pocketlm.errors import NotFoundError, PocketLMError, RequestError
+from pocketlm.models import open_model
+from pocketlm.progress import Progress, ProgressCallback, silent
+from pocketlm.store import Store, parse
+from pocketlm.store.describe import describe_path
+from pocketlm.store.importing import model_files
+from pocketlm.store.manifest import size_class
+from pocketlm.store.refs import NameRef
+from pocketlm.store.remote_refs import is_remote, parse_remote
+
+MOST = 32
+DEFAULT_CONTEXT = 4096
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A model and where its bytes are, if they are here."""
+
+    subject: Subject
+    path: Path | None = None
+
+
+def compare(
+    refs: Sequence[str],
+    *,
+    types: Sequence[str] = DEFAULT_TYPES,
+    context: int | None = None,
+    kv: KvType = "f16",
+    threads: int | None = None,
+    measure: bool = False,
+    text: Path | None = None,
+    progress: ProgressCallback = silent,
+) -> Comparison:
+    """The models side by side, in the order of the refs; a ref that is given twice counts once.
+
+    Args:
+        refs: of the store, of the catalog, paths, or of remote models, which are asked for their
+            facts.
+        types: file types whose size and memory are told.
+        context: tokens that memory is for; None is 4,096. A model with a smaller one has its own.
+        kv: type of the KV cache.
+        threads: that compute; None is the physical cores.
+        measure: also run those that are here: speed, and loss on ``text``.
+        text: a UTF-8 file; None is a text of ours.
+
+    Raises RequestError for no ref or too many, a bad ref or an unknown type, NotFoundError (with
+    names that are close) for a model that nobody knows, ModelFileError for a broken file. A model
+    that cannot be measured, or asked for its facts, has a note that says so.
+    """
+    names = list(dict.fromkeys(refs))
+    if not names:
+        raise RequestError("there is no model to compare")
+    if len(names) > MOST:
+        raise RequestError(f"{len(names)} models are too many to compare, {MOST} at most")
+    if context is not None and context < 1:
+        raise RequestError(f"the context is {context}, expected at least 1")
+    found = [_find(ref) for ref in names]
+    labels = _labels([(one.subject.name, one.subject.ref) for one in found])
+    wanted = context or DEFAULT_CONTEXT
+    subjects = []
+    for number, (one, label) in enumerate(zip(found, labels, strict=True)):
+        progress(Progress("compare", number, len(found)))
+        subject = replace(one.subject, name=label)
+        if one.path is not None:
+            subject = _sized(subject, one.path, types, wanted, kv, threads)
+        subjects.append(subject)
+    progress(Progress("compare", len(found), len(found)))
+    if measure:
+        for number, one in enumerate(found):
+            if one.path is not None:
+                subjects[number] = _measure(subjects[number], one.path, text, kv, threads, progress)
+    return Comparison(tuple(subjects), wanted, kv, device=None)
+
+
+def _find(ref: str) -> _Found:
+    if is_remote(ref):
+        return _Found(_remote(ref))
+    parsed = parse(ref)
+    entry = catalog.find(parsed.name, parsed.tag) if isinstance(parsed, NameRef) else None
+    try:
+        model = Store().resolve(ref)
+    except NotFoundError:
+        if entry is None:
+            raise
+        return _Found(_of_entry(ref, entry))
+    if entry is not None and model.name != str(entry):
+        entry = None  # a name of this store that the catalog has under another tag
+    facts = model.manifest.facts if model.manifest is not None else describe_path(model.path)
+    with closing(open_model(model.path)) as spec:
+        config = spec.config
+    subject = Subject(
+        name=model.name if model.manifest is not None else model.path.name,
+        ref=ref,
+        where="here",
+        family=facts.family,
+        parameters=facts.parameters,
+        size_class=facts.size_class,
+        quantization=facts.quantization,
+        file=sum(given.path.stat().st_size for given in model_files(model.path)),
+        context=facts.context,
+        layers=config.layers,
+        hidden=config.hidden,
+        vocabulary=config.vocab,
+        licence=facts.licence,
+    )
+    if entry is not None:
+        subject = replace(
+            subject,
+            licence=facts.licence or entry.licence,
+            gated=entry.gated,
+            base=entry.base,
+        )
+    return _Found(subject, model.path)
+
+
+def _of_entry(ref: str, entry: CatalogEntry) -> Subject:
+    return Subject(
+        name=str(entry),
+        ref=ref,
+        where="catalog",
+        parameters=entry.parameters,
+        size_class=size_class(entry.parameters),
+        context=entry.context,
+        licence=entry.licence,
+        gated=entry.gated,
+        base=entry.base,
+    )
+
+
+def _remote(ref: str) -> Subject:
+    remote = parse_remote(ref)
+    subject = Subject(name=ref, ref=ref, where="remote")
+    try:
+        facts = remote_facts(remote)
+    except PocketLMError as error:
+        return replace(subject, notes=(f"its endpoint tells nothing: {error}",))
+    title = facts.model if facts.version is None else f"{facts.model}, version {facts.version}"
+    return replace(subject, title=title, publisher=facts.publisher, context=facts.context)
+
+
+def _labels(named: Sequence[tuple[str, str]]) -> list[str]:
+    """The names, or the refs where two models have one name."""
+    counts = Counter(name for name, _ in named)
+    return [ref if counts[name] > 1 else name for name, ref in named]
+
+
+def _sized(
+    subject: Subject,
+    path: Path,
+    types: Sequence[str],
+    context: int,
+    kv: KvType,
+    threads: int | None,
+) -> Subject:
+    own = subject.context
+    notes = subject.notes
+    if own is not None and own < context:
+        notes += (f"its context is {own:,} tokens, so its memory is for as many",)
+        context = own
+    rows = footprint(path, types, context=context, kv=kv, threads=threads)
+    if any(row.requantized for row in rows):
+        notes += (f"{rows[0].type} is quantized already: other types would be made of it",)
+    return replace(subject, sizes=tuple(_size(row) for row in rows), notes=notes)
+
+
+def _size(row: Footprint) -> Sized:
+    return Sized(
+        type=row.type,
+        on_disk=row.on_disk,
+        file=row.file,
+        weights=row.weights,
+        kv=row.kv,
+        peak=row.peak,
+    )
+
+
+def _measure(
+    subject: Subject,
+    path: Path,
+    text: Path | None,
+    kv: KvType,
+    threads: int | None,
+    progress: ProgressCallback,
+) -> Subject:
+    try:
+        figures = measured(
+            path,
+            text,
+            context=subject.context or DEFAULT_CONTEXT,
+            kv=kv,
+            threads=threads,
+            progress=progress,
+        )
+    except RequestError:
+        raise  # the text is at fault, not the model
+    except PocketLMError as error:
+        return replace(subject, notes=(*subject.notes, f"it could not be measured: {error}"))
+    return replace(subject, measured=figures)
