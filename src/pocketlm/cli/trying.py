@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -60,9 +59,8 @@ def _speaker(
         import pocketlm
 
         given: dict[str, Any] = {} if threads is None else {"threads": threads}
-        started = time.perf_counter()
         with pocketlm.load(subject.ref, kv=kv, **given) as model:  # type: ignore[arg-type]
-            yield lambda cancel: _local(model, prompt, options, cancel, started)
+            yield lambda cancel: _local(model, prompt, options, cancel)
 
     @contextmanager
     def elsewhere() -> Iterator[Answer]:
@@ -76,12 +74,11 @@ def _speaker(
 
 
 def _local(
-    model: Any, prompt: str, options: Mapping[str, Any], cancel: threading.Event, started: float
+    model: Any, prompt: str, options: Mapping[str, Any], cancel: threading.Event
 ) -> Iterator[Any]:
     """Sampling as a remote model has it: top-k and min-p, which it has not, are off."""
     from pocketlm.advise.comparison.trying import Cost
 
-    first: float | None = None
     # A base model has no template: it goes on with the prompt.
     chunks = model.stream(
         prompt,
@@ -93,13 +90,13 @@ def _local(
         **options,
     )
     for chunk in chunks:
-        if chunk.token is not None and first is None:
-            first = time.perf_counter() - started
         if chunk.text:
             yield chunk.text
         if chunk.stats is not None:
             stats = chunk.stats
-            yield Cost(stats.completion_tokens, first, stats.decode_tps, chunk.finish_reason or "")
+            yield Cost(
+                stats.completion_tokens, stats.ttft_s, stats.decode_tps, chunk.finish_reason or ""
+            )
 
 
 def _remote(

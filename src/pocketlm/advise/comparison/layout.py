@@ -101,7 +101,7 @@ def _sizes(found: Comparison, head: tuple[str, ...]) -> list[Table]:
     of_context = f"{found.context:,} tokens of context, KV cache {found.kv}"
     speeds = f"Predicted for {found.device}."
     return [
-        _by_type(found, head, "File size", lambda s: size_text(s.file), "* is the file here."),
+        _by_type(found, head, "File size", lambda s: size_text(s.file), ""),
         _by_type(
             found, head, "Memory", lambda s: size_text(s.peak), f"A process with {of_context}."
         ),
@@ -142,6 +142,8 @@ def _by_type(
             cells.append(NONE if cell is None else cell + ("*" if sized and sized.on_disk else ""))
         if any(cell != NONE for cell in cells):
             rows.append((type, tuple(cells)))
+    if any(cell.endswith("*") for _, cells in rows for cell in cells):
+        note = f"{note} * is the file here.".strip()
     return Table(title, head, tuple(rows), note)
 
 

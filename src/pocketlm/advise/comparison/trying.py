@@ -21,7 +21,7 @@ class Cost:
 
     Attributes:
         tokens: of the answer.
-        first_token: seconds from the call to the first text, the model being loaded.
+        first_token: seconds from the question to the first text; loading is not in it.
         speed: tokens/s after the first.
         reason: why it ended.
     """
