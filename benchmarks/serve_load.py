@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import functools
 import json
 import os
 import random
@@ -57,9 +58,23 @@ class Stream:
         return [b - a for a, b in zip(self.events, self.events[1:], strict=False)]
 
 
-def prompt_of(words: int, seed: int) -> str:
+def prompt_of(path: str, tokens: int, seed: int) -> str:
+    """A text of about so many tokens of the model."""
     draw = random.Random(seed)
+    words = round(tokens / tokens_per_word(path))
     return f"Chapter {seed}: " + " ".join(draw.choice(WORDS) for _ in range(words))
+
+
+@functools.cache
+def tokens_per_word(path: str) -> float:
+    """How many tokens of the model a word of ours has."""
+    from pathlib import Path
+
+    from pocketlm.engine.prompts import text_side
+    from pocketlm.models import open_model
+
+    with contextlib.closing(open_model(Path(path))) as spec:
+        return len(text_side(spec).plain(_TEXT).tokens) / len(WORDS)
 
 
 # One client
@@ -202,9 +217,9 @@ def load(ref: str, path: str, args: argparse.Namespace) -> None:
         if args.llamacpp:
             ports["llama.cpp"] = stack.enter_context(llamacpp(path, args.clients, args.threads))
         for port in ports.values():
-            asyncio.run(burst(port, [prompt_of(20, 999)], 8))
+            asyncio.run(burst(port, [prompt_of(path, 26, 999)], 8))
         for round_ in range(args.rounds):
-            prompts = [prompt_of(100, 1000 * round_ + i) for i in range(args.clients)]
+            prompts = [prompt_of(path, 130, 1000 * round_ + i) for i in range(args.clients)]
             for name, port in ports.items():
                 rows.setdefault(name, []).append(asyncio.run(burst(port, prompts)))
     print(f"\n{ref}: {args.clients} clients, {args.rounds} rounds, medians")
@@ -229,9 +244,9 @@ def single(ref: str, path: str, args: argparse.Namespace) -> None:
     """One client of the server beside `pocketlm run`, the same prompts in turns."""
     served, ran = [], []
     with ours(ref, args.clients) as port:
-        asyncio.run(burst(port, [prompt_of(20, 999)], 8))
+        asyncio.run(burst(port, [prompt_of(path, 26, 999)], 8))
         for i in range(2 * args.rounds):
-            prompt = prompt_of(100, 5000 + i)
+            prompt = prompt_of(path, 130, 5000 + i)
             stream = asyncio.run(complete(port, prompt))
             served.append((stream.tokens - 1) / (stream.events[-1] - stream.events[0]))
             command = [sys.executable, "-m", "pocketlm", "run", ref, prompt, "--raw", "--json"]
@@ -247,11 +262,12 @@ def long(ref: str, path: str, args: argparse.Namespace) -> None:
 
     async def work(port: int, seed: int) -> tuple[list[float], list[float], float]:
         others = [
-            asyncio.create_task(complete(port, prompt_of(60, seed + i), 700)) for i in range(4)
+            asyncio.create_task(complete(port, prompt_of(path, 80, seed + i), 700))
+            for i in range(4)
         ]
         await asyncio.sleep(0.7)
         arrived = time.perf_counter()
-        stream = await complete(port, prompt_of(2900, seed + 9), 2)
+        stream = await complete(port, prompt_of(path, 3800, seed + 9), 2)
         first = stream.events[0]
         streams = await asyncio.gather(*others)
         gaps = [(b, b - a) for s in streams for a, b in zip(s.events, s.events[1:], strict=False)]
@@ -260,7 +276,7 @@ def long(ref: str, path: str, args: argparse.Namespace) -> None:
         return before, during, stream.ttft
 
     with ours(ref, args.clients, "--speculate", "off") as port:
-        asyncio.run(burst(port, [prompt_of(20, 999)], 8))
+        asyncio.run(burst(port, [prompt_of(path, 26, 999)], 8))
         rounds = [asyncio.run(work(port, 20_000 + 100 * i)) for i in range(args.rounds)]
     before = [gap for one, _, _ in rounds for gap in one]
     during = [gap for _, one, _ in rounds for gap in one]
@@ -276,7 +292,7 @@ def prefix(ref: str, path: str, args: argparse.Namespace) -> None:
     ratios, same = [], []
     with ours(ref, args.clients) as port:
         for i in range(args.rounds):
-            head, tail = prompt_of(770, 30_000 + i), " Then the end came, and"
+            head, tail = prompt_of(path, 1000, 30_000 + i), " Then the end came, and"
             cold = asyncio.run(complete(port, head + " It began so:", 24, logprobs=3))
             warm = asyncio.run(complete(port, head + tail, 24, logprobs=3))
             asyncio.run(request(port, "POST", "/admin/unload", {"model": ref}))
@@ -301,10 +317,10 @@ def overhead(ref: str, path: str, args: argparse.Namespace) -> None:
         assert process.stdin
         assert process.stdout
         process.stdout.readline()
-        asyncio.run(burst(port, [prompt_of(20, 999)], 8))
+        asyncio.run(burst(port, [prompt_of(path, 26, 999)], 8))
         for round_ in range(args.rounds):
             seed = 40_000 + 1000 * round_
-            prompts = [prompt_of(100, seed + i) for i in range(args.clients)]
+            prompts = [prompt_of(path, 130, seed + i) for i in range(args.clients)]
             took, streams = asyncio.run(burst(port, prompts))
             through.append(sum(s.tokens for s in streams) / took)
             process.stdin.write(f"{seed}\n")
@@ -331,6 +347,7 @@ def drive(path: str, clients: int, threads: int) -> None:
     texts = text_side(spec)
     options = EngineOptions(sequences=clients, threads=threads, kv_tokens=8192)
     engine = build_engine(spec, texts.tokenizer.eos_ids, options).engine
+    engine.runner.populate_cache()  # as a server does
     params = SamplingParams(temperature=0, max_tokens=OUTPUT, ignore_eos=True)
 
     def run(prompts: Sequence[str]) -> float:
@@ -342,10 +359,10 @@ def drive(path: str, clients: int, threads: int) -> None:
             engine.step()
         return len(prompts) * OUTPUT / (time.perf_counter() - began)
 
-    run([prompt_of(20, 999)])
+    run([prompt_of(path, 26, 999)])
     print("ready", flush=True)
     for line in sys.stdin:
-        print(run([prompt_of(100, int(line) + i) for i in range(clients)]), flush=True)
+        print(run([prompt_of(path, 130, int(line) + i) for i in range(clients)]), flush=True)
 
 
 def _part(values: Sequence[float], share: float) -> float:

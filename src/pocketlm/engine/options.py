@@ -40,7 +40,7 @@ class EngineOptions:
     kv_tokens: int | None = None
     sequences: int = 1
     step_tokens: int = 512
-    mixed_step: float | None = 2.5
+    mixed_step: float | None = 2.25
     output_rows: int | None = None
     prefix_cache: bool = True
     speculate: str = "ngram"
