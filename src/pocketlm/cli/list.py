@@ -68,8 +68,8 @@ def _list_store(as_json: bool) -> None:
 
 def _list_catalog(as_json: bool) -> None:
     from pocketlm import catalog
+    from pocketlm.catalog import size_class
     from pocketlm.cli.output import count_text, write_json, write_table
-    from pocketlm.store.manifest import size_class
 
     entries = catalog.entries()
     if as_json:

@@ -14,8 +14,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pocketlm.catalog.classes import size_class
 from pocketlm.errors import ModelFileError
-from pocketlm.store.manifest import Facts, size_class
+from pocketlm.store.manifest import Facts
 
 if TYPE_CHECKING:
     from pocketlm.gguf import TensorInfo

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from pocketlm.catalog.classes import SizeClass
 from pocketlm.errors import ModelFileError
 
 # One plain component of a path: a manifest that was tampered with must not lead out of the store.
@@ -21,7 +22,6 @@ Role = Literal[
     "weights", "config", "tokenizer", "template", "params", "system", "messages", "license",
     "projector", "adapter", "other",
 ]  # fmt: skip
-SizeClass = Literal["Micro", "Small", "Medium", "outside"]
 
 
 class _Record(BaseModel):
@@ -120,14 +120,3 @@ def read_manifest(path: Path) -> Manifest:
             path=path,
             hint="Pull the model again: its blobs are kept.",
         ) from error
-
-
-def size_class(parameters: int) -> SizeClass:
-    """The class of a model by its parameter count."""
-    if 100_000_000 <= parameters < 1_500_000_000:
-        return "Micro"
-    if 1_500_000_000 <= parameters < 14_000_000_000:
-        return "Small"
-    if 14_000_000_000 <= parameters <= 30_000_000_000:
-        return "Medium"
-    return "outside"

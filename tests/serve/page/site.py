@@ -19,6 +19,7 @@ import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
 
+from pocketlm.catalog.classes import size_class
 from pocketlm.errors import PocketLMError
 from pocketlm.serve.app import make_app
 from pocketlm.serve.config import ServeConfig
@@ -27,7 +28,7 @@ from pocketlm.serve.generation import ChatPrompt, Generation, LoadedModel
 from pocketlm.serve.replies import event_stream, json_line, line_stream, sse_event
 from pocketlm.serve.services import Services
 from pocketlm.store import Store
-from pocketlm.store.manifest import Facts, FileRecord, Manifest, Source, size_class
+from pocketlm.store.manifest import Facts, FileRecord, Manifest, Source
 from serve.scripted import FACTS, Script, ScriptedFleet
 
 REASONING = "\x00"  # a piece that begins so is a thought

@@ -12,11 +12,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Response
 
 from pocketlm import catalog
+from pocketlm.catalog import size_class
 from pocketlm.serve.generation import LoadedModel
 from pocketlm.serve.page.live import sample
 from pocketlm.serve.services import Services
 from pocketlm.store import StoredModel
-from pocketlm.store.manifest import size_class
 
 
 def router(services: Services) -> APIRouter:
