@@ -78,6 +78,8 @@ def compare(
 
         tried = ask(found, prompt, options, kv=kv, threads=threads, shown=alone)
     _write(found, prompt, options, tried, html, markdown=markdown, as_json=as_json, alone=alone)
+    if any(one.finish is not None and one.finish.reason == "cancelled" for one in tried):
+        raise typer.Exit(130)
     if tried and all(one.error is not None for one in tried):
         raise typer.Exit(1)
 

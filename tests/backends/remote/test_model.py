@@ -386,3 +386,19 @@ def test_two_answers_at_once_do_not_mix(endpoint: Endpoint) -> None:
         for thread in threads:
             thread.join()
     assert found == {str(i): str(i) for i in range(8)}
+
+
+@pytest.mark.parametrize("proxy", ["nonsense://x", "http://[bad"])
+def test_wrong_network_settings_are_told(
+    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch, proxy: str
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", proxy)
+    monkeypatch.setenv("NO_PROXY", "")
+    with pytest.raises(SourceError):
+        answer(endpoint)
+
+
+def test_bytes_that_are_no_text_are_not_sent(endpoint: Endpoint) -> None:
+    with pytest.raises(RequestError, match="no text"), RemoteModel(endpoint.ref) as model:
+        model.stream("a\udcff")
+    assert endpoint.asked == []

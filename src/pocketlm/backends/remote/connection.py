@@ -9,6 +9,7 @@ from __future__ import annotations
 import email.utils
 import json
 import math
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -56,6 +57,7 @@ class Connection:
         self._offline = Settings.from_environment().offline
         self._credential = Credential(ref)
         self._client: httpx.Client | None = None
+        self._opening = threading.Lock()
 
     def close(self) -> None:
         if self._client is not None:
@@ -93,8 +95,14 @@ class Connection:
             )
         secrets = self._credential.headers(of_project=of_project)
         try:
-            request = self._open().build_request(method, url, json=body, headers=dict(secrets))
-            response = self._open().send(request, stream=True)
+            client = self._open()
+        except (ValueError, ImportError, OSError) as error:  # proxies, certificates
+            raise SourceError(
+                f"the network settings are wrong: {error}", hint="Check HTTPS_PROXY and the like."
+            ) from error
+        try:
+            request = client.build_request(method, url, json=body, headers=dict(secrets))
+            response = client.send(request, stream=True)
         except (httpx.TransportError, httpx.InvalidURL, OSError) as error:
             raise self.broken(error) from error
         try:
@@ -105,17 +113,21 @@ class Connection:
             response.close()
 
     def _open(self) -> httpx.Client:
-        if self._client is None:
-            import httpx
+        import httpx
 
-            from pocketlm import __version__
+        from pocketlm import __version__
 
-            self._client = httpx.Client(
-                follow_redirects=False,
-                timeout=httpx.Timeout(READ_S, connect=CONNECT_S),
-                headers={"User-Agent": f"pocketlm/{__version__}", "Accept-Encoding": "identity"},
-            )
-        return self._client
+        with self._opening:
+            if self._client is None:
+                self._client = httpx.Client(
+                    follow_redirects=False,
+                    timeout=httpx.Timeout(READ_S, connect=CONNECT_S),
+                    headers={
+                        "User-Agent": f"pocketlm/{__version__}",
+                        "Accept-Encoding": "identity",
+                    },
+                )
+            return self._client
 
     def broken(self, error: Exception) -> SourceError:
         """The error for a connection that was not made, or did not last."""

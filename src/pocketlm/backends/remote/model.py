@@ -124,6 +124,11 @@ class RemoteModel:
         """
         if isinstance(messages, str):
             messages = [{"role": "user", "content": messages}]
+        for message in messages:
+            try:
+                message["content"].encode()
+            except UnicodeEncodeError as error:
+                raise RequestError("the message has bytes that are no text in UTF-8") from error
         body: dict[str, Any] = {
             "model": self.ref.model,
             "messages": [dict(message) for message in messages],
