@@ -9,6 +9,7 @@ import pytest
 
 from backends.remote.endpoint import document, running
 from engine.tiny_file import write_tiny_model
+from pocketlm import catalog
 from pocketlm.advise.comparison import measuring
 from pocketlm.advise.comparison.comparison import MOST, compare
 from pocketlm.advise.footprint import footprint
@@ -59,8 +60,37 @@ def test_what_the_catalog_knows_need_not_be_here() -> None:
     here, gated = compare(["smollm2:360m", "gemma3:1b"]).subjects
     assert (here.where, here.parameters, here.gated) == ("catalog", 361_821_120, False)
     assert (gated.licence, gated.gated, gated.size_class) == ("gemma", True, "Micro")
-    assert here.sizes == ()
     assert here.measured is None
+    assert (here.publisher, here.languages) == ("Hugging Face", ("en",))
+    assert (here.family, here.layers, here.vocabulary) == ("llama", 32, 49_152)
+
+
+def test_published_scores_stand_in_tables_of_two_or_more() -> None:
+    found = compare(["qwen3:0.6b", "gemma3:1b", "openai:http://127.0.0.1:1/v1#m"])
+    assert found.scores
+    for table in found.scores:
+        published = catalog.tables()[table.name]
+        for number, row in enumerate(table.rows):
+            assert row.values == (
+                published.rows["qwen3:0.6b"][number], published.rows["gemma3:1b"][number], None,
+            )  # fmt: skip
+    assert compare(["qwen3:0.6b"]).scores == ()
+
+
+def test_a_model_of_the_store_has_the_facts_of_its_file_and_of_the_catalog(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = catalog.find("smollm2", "135m")
+    assert entry is not None
+    other = entry.model_copy(update={"name": "tiny", "tag": "1", "licence": "theirs"})
+    monkeypatch.setattr(catalog, "find", lambda name, tag: other if name == "tiny" else None)
+    Store().import_path(tiny, "tiny:1")
+    (subject,) = compare(["tiny:1"], types=(), context=64, threads=1).subjects
+    assert (subject.where, subject.publisher, subject.released) == (
+        "here", "Hugging Face", "2024-10-31",
+    )  # fmt: skip
+    assert subject.parameters != entry.parameters  # those of the file
+    assert subject.context == 256
 
 
 def test_unknown_names_get_suggestions() -> None:

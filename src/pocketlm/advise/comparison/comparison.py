@@ -16,9 +16,10 @@ from pathlib import Path
 from pocketlm import catalog
 from pocketlm.advise.comparison.measuring import measure as measured
 from pocketlm.advise.comparison.records import Comparison, Sized, Subject
+from pocketlm.advise.comparison.scores import score_tables
 from pocketlm.advise.footprint import DEFAULT_TYPES, Footprint, footprint
 from pocketlm.backends.remote.facts import remote_facts
-from pocketlm.catalog import CatalogEntry
+from pocketlm.catalog import CatalogEntry, size_class
 from pocketlm.engine.options import KvType
 from pocketlm.errors import NotFoundError, PocketLMError, RequestError
 from pocketlm.models import open_model
@@ -26,7 +27,6 @@ from pocketlm.progress import Progress, ProgressCallback, silent
 from pocketlm.store import Store, parse
 from pocketlm.store.describe import describe_path
 from pocketlm.store.importing import model_files
-from pocketlm.store.manifest import size_class
 from pocketlm.store.refs import NameRef
 from pocketlm.store.remote_refs import is_remote, parse_remote
 
@@ -36,10 +36,11 @@ DEFAULT_CONTEXT = 4096
 
 @dataclass(frozen=True)
 class _Found:
-    """A model and where its bytes are, if they are here."""
+    """A model, where its bytes are if they are here, and what the catalog says of it if it does."""
 
     subject: Subject
     path: Path | None = None
+    entry: CatalogEntry | None = None
 
 
 def compare(
@@ -91,7 +92,9 @@ def compare(
         for number, one in enumerate(found):
             if one.path is not None:
                 subjects[number] = _measure(subjects[number], one.path, text, kv, threads, progress)
-    return Comparison(tuple(subjects), wanted, kv, device=None)
+    models = [None if one.entry is None else str(one.entry) for one in found]
+    scores = score_tables(models, catalog.tables().values())
+    return Comparison(tuple(subjects), wanted, kv, device=None, scores=scores)
 
 
 def _find(ref: str) -> _Found:
@@ -104,7 +107,7 @@ def _find(ref: str) -> _Found:
     except NotFoundError:
         if entry is None:
             raise
-        return _Found(_of_entry(ref, entry))
+        return _Found(_of_entry(ref, entry), entry=entry)
     if entry is not None and model.name != str(entry):
         entry = None  # a name of this store that the catalog has under another tag
     facts = model.manifest.facts if model.manifest is not None else describe_path(model.path)
@@ -126,26 +129,35 @@ def _find(ref: str) -> _Found:
         licence=facts.licence,
     )
     if entry is not None:
-        subject = replace(
-            subject,
-            licence=facts.licence or entry.licence,
-            gated=entry.gated,
-            base=entry.base,
-        )
-    return _Found(subject, model.path)
+        known = _of_entry(ref, entry)
+        said = {name: value for name, value in vars(subject).items() if value not in (None, ())}
+        subject = replace(known, **said)
+    return _Found(subject, model.path, entry)
 
 
 def _of_entry(ref: str, entry: CatalogEntry) -> Subject:
+    shape = entry.shape
     return Subject(
         name=str(entry),
         ref=ref,
         where="catalog",
+        title=entry.title or None,
+        publisher=entry.publisher or None,
+        family=None if shape is None else shape.family,
         parameters=entry.parameters,
         size_class=size_class(entry.parameters),
         context=entry.context,
+        layers=None if shape is None else shape.layers,
+        hidden=None if shape is None else shape.hidden,
+        vocabulary=None if shape is None else shape.vocab,
         licence=entry.licence,
         gated=entry.gated,
         base=entry.base,
+        languages=entry.languages or None,
+        language_count=entry.language_count,
+        released=None if entry.released is None else entry.released.isoformat(),
+        uses=entry.uses,
+        notes=() if entry.note is None else (entry.note,),
     )
 
 

@@ -9,6 +9,7 @@ from pocketlm.advise.comparison.records import Comparison, Measured, Sized, Subj
 
 MISSING = "not said"
 NONE = "–"
+_LANGUAGES = 12  # that are named
 
 
 @dataclass(frozen=True)
@@ -84,11 +85,12 @@ def _licence(subject: Subject) -> str | None:
 
 
 def _languages(subject: Subject) -> str | None:
-    if subject.languages is None:
-        return None
-    shown = ", ".join(subject.languages[:12])
-    more = len(subject.languages) - 12
-    return f"{shown} and {more} more" if more > 0 else shown
+    named = subject.languages or ()
+    claimed = max(len(named), subject.language_count or 0)
+    more = claimed - len(named[:_LANGUAGES])
+    if not named:
+        return f"{claimed} that are not named" if claimed else None
+    return ", ".join(named[:_LANGUAGES]) + (f" and {more} more" if more > 0 else "")
 
 
 def _trained(subject: Subject) -> str | None:

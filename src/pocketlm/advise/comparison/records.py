@@ -70,7 +70,7 @@ class Subject:
         parameters: counted from tensors or computed from the shape.
         size_class: Micro, Small, Medium or outside.
         languages: codes; None where nobody says.
-        memory: bytes that it takes at the comparison's context, by type.
+        language_count: how many are claimed, where that is more than are named.
     """
 
     name: str
@@ -91,6 +91,7 @@ class Subject:
     gated: bool | None = None
     base: bool | None = None
     languages: tuple[str, ...] | None = None
+    language_count: int | None = None
     released: str | None = None
     uses: tuple[str, ...] = ()
     sizes: tuple[Sized, ...] = ()
