@@ -20,6 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from pocketlm.catalog import size_class
 from pocketlm.errors import PocketLMError, SourceError
 from pocketlm.search.answers import Answers, Ask
 from pocketlm.search.cache import Kept
@@ -29,7 +30,6 @@ from pocketlm.search.found import Found
 from pocketlm.search.headers import Repository, count_parameters
 from pocketlm.search.hub_records import read_record
 from pocketlm.search.query import Query, Range
-from pocketlm.store.manifest import size_class
 from pocketlm.store.sources.hub import DEFAULT_ENDPOINT, hub_token
 
 PAGE = 100

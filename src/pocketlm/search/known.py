@@ -7,8 +7,8 @@ from dataclasses import replace
 from functools import cache
 
 from pocketlm import catalog
+from pocketlm.catalog import size_class
 from pocketlm.search.found import Found
-from pocketlm.store.manifest import size_class
 
 # "Qwen3-0.6B", "SmolLM2-135M-Instruct", "phi-4-14b"; not the 8B of "8x7B" nor the A4B of experts.
 _IN_NAME = re.compile(r"(?<![A-Za-z0-9.])(\d{1,4}(?:\.\d{1,3})?)([MB])(?![A-Za-z0-9])", re.I)
