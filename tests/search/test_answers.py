@@ -196,10 +196,33 @@ def test_offline_what_is_kept_answers_however_old(
     assert code == 0
     assert "hub: cached 3 hours ago" in out
     assert "PocketLM is offline" in err
+    assert len(hub.asked) == 1
+
+
+def test_offline_another_search_looks_among_what_was_seen_before(
+    hub: FakeHub, pocketlm: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.records = [record("acme/a-1", likes=1), record("acme/b")]
+    pocketlm("search", "--no-count")
+    hub.records = [record("acme/a-2", likes=7), record("acme/a-1", likes=2)]
+    pocketlm("search", "a", "--no-count")
+    monkeypatch.setenv("POCKETLM_OFFLINE", "1")
+    code, out, err = pocketlm("search", "acme a-", "--sort", "likes", "--json", "--no-count")
+    assert code == 0
+    found = [(one["id"], one["likes"]) for one in json.loads(out)["found"]]
+    assert found == [("acme/a-2", 7), ("acme/a-1", 2)]
+    assert "looked among the 3 models of the hub that were seen before" in err
+    assert "PocketLM is offline" in err
+
+
+def test_offline_with_nothing_kept_there_is_no_answer(
+    hub: FakeHub, pocketlm: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POCKETLM_OFFLINE", "1")
     code, _, err = pocketlm("search", "another")
     assert code == 1
     assert "Unset POCKETLM_OFFLINE" in err
-    assert len(hub.asked) == 1
+    assert hub.asked == []
 
 
 def test_an_unreachable_network_is_said(pocketlm: Run, monkeypatch: pytest.MonkeyPatch) -> None:

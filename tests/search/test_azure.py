@@ -227,6 +227,19 @@ def test_where_both_fail_both_are_said(foundry: FakeAzure) -> None:
         search(Query(source="azure"))
 
 
+def test_offline_another_search_looks_among_what_was_seen_before(
+    foundry: FakeAzure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    foundry.summaries = [summary("Phi-4-mini-instruct"), summary("Other", license="custom")]
+    search(Query(source="azure"))
+    monkeypatch.setenv("POCKETLM_OFFLINE", "1")
+    results = search(Query(source="azure", licences=("mit",)))
+    assert [found.id for found in results.found] == ["Phi-4-mini-instruct"]
+    assert results.cached
+    assert "looked among the 2 models that were seen before" in results.notes
+    assert "offline" in (results.origins[0].failure or "")
+
+
 def test_the_table(foundry: FakeAzure, pocketlm: Run) -> None:
     foundry.summaries = [summary("Phi-4-mini-instruct"), summary("Other", license="custom")]
     code, out, _ = pocketlm("search", "--source", "azure")

@@ -131,6 +131,18 @@ def test_counts_are_kept_for_the_commit(hub: FakeHub) -> None:
     assert len(hub.server.requests) == asked + 1  # the list alone
 
 
+def test_offline_counts_that_are_kept_are_used_and_none_is_tried(
+    hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository(hub, "acme/a", {"config.json": CONFIG, "model.safetensors": TIED})
+    search(Query())
+    repository(hub, "acme/b", {"config.json": CONFIG, "model.safetensors": TIED})
+    search(Query(count=False, refresh=True))
+    monkeypatch.setenv("POCKETLM_OFFLINE", "1")
+    found = {one.id: (one.counted, one.uncounted) for one in search(Query()).found}
+    assert found == {"acme/a": ("headers", None), "acme/b": (None, None)}
+
+
 def header(length: int, rest: bytes = b"{}") -> bytes:
     return struct.pack("<Q", length) + rest
 

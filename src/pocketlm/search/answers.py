@@ -97,6 +97,15 @@ class Answers:
         self.cache.put(ask.key, found)
         return self.used(found, cached=False)
 
+    def earlier(self, ask: Ask, error: PocketLMError) -> list[Kept]:
+        """Where a source has no answer: what it has answered to other questions that begin as this
+        one does. Raises ``error`` where it has answered none."""
+        found = self.cache.beginning(ask.key.rstrip())
+        if not found or isinstance(error, RequestError):
+            raise error
+        self.failures.append(str(error))
+        return [self.used(kept, cached=True) for kept in found]
+
     def is_fresh(self, kept: Kept) -> bool:
         """Whether it is not to be asked for again."""
         return not self._refresh and timedelta() <= self._now() - kept.fetched < FRESH

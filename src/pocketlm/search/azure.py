@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pocketlm.errors import PocketLMError, SourceError
 from pocketlm.search.answers import Answers, Ask
 from pocketlm.search.azure_records import read_entity, read_summary
-from pocketlm.search.fields import mapping
+from pocketlm.search.fields import items, mapping
 from pocketlm.search.filters import fits, fits_parameters, order
 from pocketlm.search.found import Found
 from pocketlm.search.query import Query
@@ -50,19 +50,30 @@ class Azure:
         try:
             found = self._gallery(query)
         except PocketLMError as error:
-            try:
-                found = self._index(query)
-            except PocketLMError as second:
-                raise SourceError(
-                    f"the catalog of Azure AI Foundry has no answer: {error.message}; "
-                    f"{second.message}",
-                    hint=second.hint or error.hint,
-                ) from second
-            self.notes.append(
-                f"Azure's gallery failed, its index answered in its place: {error.message}"
-            )
+            found = self._second(query, error)
         chosen = [one for one in found if fits(one, query) and fits_parameters(one, query)]
         return sorted(chosen, key=order(query))
+
+    def _second(self, query: Query, first: PocketLMError) -> list[Found]:
+        """What there is where the gallery fails: the index, or models that it told of before."""
+        try:
+            found = self._index(query)
+        except PocketLMError as second:
+            both = SourceError(
+                f"the catalog of Azure AI Foundry has no answer: {first.message}; {second.message}",
+                hint=second.hint or first.hint,
+            )
+            kept = self._answers.earlier(Ask(GALLERY, "", content=b""), both)
+            told = [mapping(one.body).get("summaries") for one in kept]
+            read = (read_summary(one) for page in told for one in items(page))
+            models = {one.ref: one for one in read if one is not None}
+            self.looked_at = len(models)
+            self.notes.append(f"looked among the {len(models):,} models that were seen before")
+            return list(models.values())
+        self.notes.append(
+            f"Azure's gallery failed, its index answered in its place: {first.message}"
+        )
+        return found
 
     def _gallery(self, query: Query) -> list[Found]:
         field = _ORDER.get(query.sort, "popularity")

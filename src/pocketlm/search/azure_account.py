@@ -97,30 +97,27 @@ def _listed(client: Any, location: str) -> list[object]:
             found.append(model.serialize(keep_readonly=True))
             if len(found) >= _MOST:
                 break
-    except failures.HttpResponseError as error:
-        raise SourceError(_said(error), hint=_hint(error.status_code)) from error
     except (failures.AzureError, TypeError, ValueError, AttributeError) as error:
         # The last three: an answer of another shape than the client expects.
-        raise SourceError(
-            f"Azure could not be asked: {' '.join(str(error).split())[:300]}",
-            hint="Log in with 'az login', and check the network.",
-        ) from error
+        raise _refused(error) from error
     return found
 
 
-def _said(error: Any) -> str:
-    """A status, how long to wait where Azure says so, and the first line of why."""
-    headers = getattr(error.response, "headers", {})
-    wait = headers.get("Retry-After")
+def _refused(error: Any) -> SourceError:
+    """With the status, how long to wait where Azure says so, and the first line of why."""
+    why = str(getattr(error, "message", None) or error).strip().partition("\n")[0][:200]
+    status = getattr(error, "status_code", None)
+    if status is None:
+        return SourceError(
+            f"Azure could not be asked: {why}",
+            hint="Log in with 'az login', and check the network.",
+        )
+    wait = getattr(error.response, "headers", {}).get("Retry-After")
     when = f" and wants the next request in {wait} seconds" if wait else ""
-    why = (error.message or "").strip().partition("\n")[0][:200]
-    return f"Azure answered {error.status_code}{when}: {why}"
-
-
-def _hint(status: int | None) -> str | None:
-    if status in (401, 403):
-        return "The account needs the role of a reader in the subscription; 'az login' changes it."
-    return None
+    role = "The account must be a reader of the subscription; 'az login' changes it."
+    return SourceError(
+        f"Azure answered {status}{when}: {why}", hint=role if status in (401, 403) else None
+    )
 
 
 def _found(model: Mapping[str, object]) -> Found | None:

@@ -54,16 +54,18 @@ class Cache:
         self._lock = threading.Lock()
 
     def get(self, key: str) -> Kept | None:
-        path = self._path(key)
+        found = self._read(self._path(key))
+        return found[1] if found is not None and found[0] == key else None
+
+    def beginning(self, prefix: str) -> list[Kept]:
+        """Answers whose keys begin so, the newest first."""
         try:
-            if path.stat().st_size > self._most_bytes:
-                raise ValueError("it is too large")
-            return _kept(json.loads(path.read_bytes()), key)
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError, RecursionError) as error:
-            self._fault(f"the cached answer {path} was skipped: {error}")
-            return None
+            paths = [path for path in self._files() if path.suffix == ".json"]
+        except OSError:
+            return []
+        found = [one for path in paths if (one := self._read(path)) is not None]
+        fitting = [kept for key, kept in found if key.startswith(prefix)]
+        return sorted(fitting, key=lambda kept: kept.fetched, reverse=True)
 
     def put(self, key: str, kept: Kept) -> None:
         document = {
@@ -86,6 +88,17 @@ class Cache:
                 raise
         except (OSError, ValueError, RecursionError) as error:
             self._fault(f"an answer could not be kept in {self.folder}: {error}")
+
+    def _read(self, path: Path) -> tuple[str, Kept] | None:
+        try:
+            if path.stat().st_size > self._most_bytes:
+                raise ValueError("it is too large")
+            return _kept(json.loads(path.read_bytes()))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, RecursionError) as error:
+            self._fault(f"the cached answer {path} was skipped: {error}")
+            return None
 
     def prune(self) -> None:
         """Removes the oldest files until the rest are within the bounds."""
@@ -112,17 +125,16 @@ class Cache:
                 self.faults.append(text)
 
 
-def _kept(document: object, key: str) -> Kept:
-    """Raises ValueError for what ``put`` did not write for that key."""
+def _kept(document: object) -> tuple[str, Kept]:
+    """A key and its answer. Raises ValueError for what ``put`` did not write."""
     if not isinstance(document, dict) or document.get("version") != _VERSION:
         raise ValueError("it is not of this version")
-    if document.get("key") != key:
-        raise ValueError("it answers another question")
-    fetched, headers = document.get("fetched"), document.get("headers")
-    if not isinstance(fetched, str) or not isinstance(headers, dict) or "body" not in document:
+    key, fetched, headers = (document.get(name) for name in ("key", "fetched", "headers"))
+    texts = isinstance(key, str) and isinstance(fetched, str)
+    if not texts or not isinstance(headers, dict) or "body" not in document:
         raise ValueError("it is not whole")
-    when = datetime.fromisoformat(fetched)
+    when = datetime.fromisoformat(str(fetched))
     if when.tzinfo is None:
         raise ValueError("its time has no zone")
     named = {str(name): str(value) for name, value in headers.items()}
-    return Kept(document["body"], when.astimezone(UTC), named)
+    return str(key), Kept(document["body"], when.astimezone(UTC), named)

@@ -24,8 +24,8 @@ from pocketlm.catalog import size_class
 from pocketlm.errors import PocketLMError, SourceError
 from pocketlm.search.answers import Answers, Ask
 from pocketlm.search.cache import Kept
-from pocketlm.search.fields import count, mapping, text
-from pocketlm.search.filters import fits, fits_parameters
+from pocketlm.search.fields import count, mapping
+from pocketlm.search.filters import fits, fits_parameters, order
 from pocketlm.search.found import Found
 from pocketlm.search.headers import Repository, count_parameters
 from pocketlm.search.hub_records import read_record
@@ -106,22 +106,22 @@ class Hub:
         key = f"count {self.endpoint}/{found.id}@{found.revision}"
         kept = self._answers.cache.get(key) if found.revision else None
         total = count(mapping(kept.body).get("parameters")) if kept else None
-        why = text(mapping(kept.body).get("uncounted")) if kept else None
-        if total is None and why is None:
-            revision = urllib.parse.quote(found.revision or "main", safe="")
-            base = f"{self.endpoint}/{urllib.parse.quote(found.id)}/resolve/{revision}/"
-            repository = Repository(self._answers.web, base, self._headers)
-            try:
-                total = count_parameters(repository, found.id, found.files)
-            except PocketLMError as error:
-                why = " ".join(error.message.split())[:160]
-            lasting = total is not None
-            if found.revision and lasting:
-                body = {"parameters": total}
-                self._answers.cache.put(key, Kept(body, datetime.now(UTC)))
         if total is None:
-            return replace(found, uncounted=why)
+            if self._answers.web.offline or self._answers.failures:
+                return found  # the hub is not there, as has been said
+            try:
+                total = self._read_headers(found)
+            except PocketLMError as error:
+                return replace(found, uncounted=" ".join(error.message.split())[:160])
+            if found.revision:
+                self._answers.cache.put(key, Kept({"parameters": total}, datetime.now(UTC)))
         return replace(found, parameters=total, counted="headers", size_class=size_class(total))
+
+    def _read_headers(self, found: Found) -> int:
+        revision = found.revision or "main"
+        base = f"{self.endpoint}/{urllib.parse.quote(found.id)}/resolve/{revision}/"
+        repository = Repository(self._answers.web, base, self._headers)
+        return count_parameters(repository, found.id, found.files)
 
     def _pages(self, query: Query) -> Iterator[list[Found]]:
         url: str | None = f"{self.endpoint}/api/models?{urllib.parse.urlencode(question(query))}"
@@ -132,7 +132,8 @@ class Hub:
                 kept = self._answers.get(Ask(url, "its models", self._headers))
             except PocketLMError as error:
                 if number == 0:
-                    raise
+                    yield self._earlier(query, error)
+                    return
                 self._note(f"what follows could not be had: {error.message}")
                 return
             yield self._records(kept.body)
@@ -142,6 +143,17 @@ class Hub:
                 f"only the first {self.looked_at:,} models of the hub were looked at: "
                 "narrow the search for the rest"
             )
+
+    def _earlier(self, query: Query, error: PocketLMError) -> list[Found]:
+        """Every model that the hub has told of in searches before, as it was told of last."""
+        ask = Ask(f"{self.endpoint}/api/models?", "its models", self._headers)
+        models: dict[str, Found] = {}
+        for kept in self._answers.earlier(ask, error):
+            for found in self._records(kept.body):
+                models.setdefault(found.id, found)
+        self.looked_at = len(models)
+        self._note(f"looked among the {len(models):,} models of the hub that were seen before")
+        return sorted(models.values(), key=order(query))
 
     def _records(self, body: object) -> list[Found]:
         if not isinstance(body, list):
