@@ -16,11 +16,13 @@ from pocketlm.search import AtLeast, Found, Query, search
 from pocketlm.search.azure_records import read_entity, read_summary
 from pocketlm.search.filters import fits, order
 from pocketlm.search.hub_records import read_record
+from pocketlm.search.known import Known
 from search.fake_hub import FakeHub, record
 from search.test_azure import entity, summary
 from search.test_hub import CARD, EVAL
 from store.local_server import LocalServer
 
+KNOWN = Known.now()
 HUB = record(
     "acme/tiny-1B",
     **CARD,
@@ -82,19 +84,19 @@ def use(found: Found | None) -> None:
 @settings(max_examples=300, deadline=None)
 @given(mutated(HUB) | JSON)
 def test_records_of_the_hub(value: Any) -> None:
-    use(read_record(value))
+    use(read_record(value, KNOWN))
 
 
 @settings(max_examples=300, deadline=None)
 @given(mutated(summary("Phi-4-mini-instruct")) | JSON)
 def test_summaries_of_azure(value: Any) -> None:
-    use(read_summary(value))
+    use(read_summary(value, KNOWN))
 
 
 @settings(max_examples=300, deadline=None)
 @given(mutated(entity("Phi-4-mini-instruct-generic-cpu")) | JSON)
 def test_entities_of_azure(value: Any) -> None:
-    use(read_entity(value))
+    use(read_entity(value, KNOWN))
 
 
 @settings(

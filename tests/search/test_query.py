@@ -6,9 +6,10 @@ from datetime import date
 
 import pytest
 
+from pocketlm.catalog import size_class
 from pocketlm.errors import RequestError
 from pocketlm.search import AtLeast
-from pocketlm.search.known import entry_of_name, entry_of_repo, in_name
+from pocketlm.search.known import Known
 from pocketlm.search.query import (
     class_range,
     comparable,
@@ -16,7 +17,6 @@ from pocketlm.search.query import (
     parse_range,
     parse_since,
 )
-from pocketlm.store.manifest import size_class
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_what_is_no_range(text: str) -> None:
     "count",
     [edge + more for edge in (10**8, 15 * 10**8, 14 * 10**9, 30 * 10**9) for more in (-1, 0, 1)],
 )
-def test_the_ranges_of_classes_are_those_of_the_store(count: int) -> None:
+def test_the_ranges_of_classes_are_those_of_counts(count: int) -> None:
     among = [name for name in ("Micro", "Small", "Medium") if count in class_range(name)]
     assert among == [name for name in (size_class(count),) if name != "outside"]
 
@@ -82,35 +82,18 @@ def test_dates() -> None:
             parse_since(text, today)
 
 
-@pytest.mark.parametrize(
-    ("name", "count"),
-    [
-        ("Qwen/Qwen3-0.6B", 600_000_000),
-        ("HuggingFaceTB/SmolLM2-135M-Instruct", 135_000_000),
-        ("acme/phi-4-14b-GGUF", 14_000_000_000),
-        ("mistralai/Mixtral-8x7B-v0.1", None),
-        ("google/gemma-4-26B-A4B-it", 26_000_000_000),
-        ("microsoft/bitnet-b1.58-2B-4T", 2_000_000_000),
-        ("acme/draft-1B-for-8B", None),
-        ("microsoft/phi-4", None),
-        ("LiquidAI/LFM2.5-1.2B-MLX-4bit", 1_200_000_000),
-        ("70B/model", None),
-    ],
-)
-def test_what_a_name_claims(name: str, count: int | None) -> None:
-    assert in_name(name) == count
-
-
 def test_names_of_other_sources_meet_the_catalog() -> None:
+    known = Known.now()
     for name in (
         "Phi-4-mini-instruct",
         "phi-4-mini-instruct-generic-cpu",
         "Phi-4-mini-instruct-cuda-gpu:2",
         "microsoft-phi-4-mini-instruct",
     ):
-        entry = entry_of_name(name)
+        entry = known.of_name(name)
         assert entry is not None, name
         assert str(entry) == "phi4-mini:3.8b"
-    assert entry_of_name("phi-4-mini") is None
-    assert entry_of_repo("qwen/qwen3-0.6b") is not None
-    assert entry_of_repo("acme/qwen3-0.6b") is None
+    assert known.of_name("phi-4-mini") is None
+    assert known.of_repo("qwen/qwen3-0.6b") is not None
+    assert known.of_repo("qwen/qwen3-0.6b-gguf") is known.of_repo("qwen/qwen3-0.6b")
+    assert known.of_repo("acme/qwen3-0.6b") is None

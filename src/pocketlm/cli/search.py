@@ -210,7 +210,7 @@ def _notes(found: Found, query: Query) -> Iterator[str]:
     if found.gated:
         yield "gated"
     for who, count, share in (
-        (f"the {found.source}", found.stated, 0.005),
+        ("Azure" if found.source == "azure" else "the hub", found.stated, 0.005),
         ("its name", found.name_parameters, 0.1),
     ):
         if count is not None and _differ(count, found.parameters, share):

@@ -17,6 +17,7 @@ from pocketlm.search.azure_records import read_entity, read_summary
 from pocketlm.search.fields import items, mapping
 from pocketlm.search.filters import fits, fits_parameters, order
 from pocketlm.search.found import Found
+from pocketlm.search.known import Known
 from pocketlm.search.query import Query
 
 GALLERY = "https://api.catalog.azureml.ms/asset-gallery/v1.0/models"
@@ -41,6 +42,7 @@ class Azure:
         self.looked_at = 0
         self.notes: list[str] = []
         self._answers = answers
+        self._known = Known.now()
 
     def search(self, query: Query) -> list[Found]:
         """Every model that fits, of those that were looked at, in the order that is wanted.
@@ -65,7 +67,7 @@ class Azure:
             )
             kept = self._answers.earlier(Ask(GALLERY, "", content=b""), both)
             told = [mapping(one.body).get("summaries") for one in kept]
-            read = (read_summary(one) for page in told for one in items(page))
+            read = (read_summary(one, self._known) for page in told for one in items(page))
             models = {one.ref: one for one in read if one is not None}
             self.looked_at = len(models)
             self.notes.append(f"looked among the {len(models):,} models that were seen before")
@@ -127,7 +129,7 @@ class Azure:
         url: str,
         body: dict[str, object],
         read: Callable[[object], tuple[list[object], str | None]],
-        record: Callable[[object], Found | None],
+        record: Callable[[object, Known], Found | None],
         following: Callable[[str], dict[str, object]],
     ) -> list[Found]:
         found: dict[str, Found] = {}
@@ -135,7 +137,7 @@ class Azure:
         for values in self._pages(url, body, read, following):
             self.looked_at += len(values)
             for value in values:
-                one = record(value)
+                one = record(value, self._known)
                 if one is None:
                     unread += 1
                 else:

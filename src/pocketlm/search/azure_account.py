@@ -20,6 +20,7 @@ from pocketlm.search.cache import Kept
 from pocketlm.search.fields import items, mapping, text
 from pocketlm.search.filters import fits, fits_parameters, order
 from pocketlm.search.found import Found
+from pocketlm.search.known import Known
 from pocketlm.search.query import Query
 
 _SUBSCRIPTION = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
@@ -44,7 +45,8 @@ def search_subscription(query: Query, answers: Answers) -> tuple[list[Found], in
         if not grammar.fullmatch(value):
             raise RequestError(f"'{value}' is no {what} of Azure")
     models = items(_kept(subscription, location, answers).body)
-    found = [one for model in models if (one := _found(mapping(model))) is not None]
+    known = Known.now()
+    found = [one for model in models if (one := _found(mapping(model), known)) is not None]
     distinct = {one.ref: one for one in found}
     chosen = [one for one in distinct.values() if fits(one, query) and fits_parameters(one, query)]
     return sorted(chosen, key=order(query)), len(models)
@@ -120,7 +122,7 @@ def _refused(error: Any) -> SourceError:
     )
 
 
-def _found(model: Mapping[str, object]) -> Found | None:
+def _found(model: Mapping[str, object], known: Known) -> Found | None:
     """A model in the words of the gallery, which ``read_summary`` knows."""
     facts = mapping(model.get("model"))
     capabilities = mapping(facts.get("capabilities"))
@@ -140,4 +142,4 @@ def _found(model: Mapping[str, object]) -> Found | None:
         tunable = bool(mapping(facts.get("finetuneCapabilities")))
         tunable = tunable or text(capabilities.get("fineTune")) == "true"
         summary["fineTuningTasks"] = ["fine-tuning"] if tunable else []
-    return read_summary(summary)
+    return read_summary(summary, known)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 
 from pocketlm.search.fields import count, distinct, mapping, number, text, texts, time
 from pocketlm.search.found import Found
-from pocketlm.search.known import entry_of_name, with_entry
+from pocketlm.search.known import Known, with_entry
 
 # What each way to deploy is called in offers, deployment options and SKUs.
 _DEPLOYMENTS = {
@@ -25,13 +25,13 @@ _DEPLOYMENTS = {
 _DEVICES = ("cpu", "gpu", "npu")
 
 
-def read_summary(record: object) -> Found | None:
+def read_summary(record: object, known: Known) -> Found | None:
     """A summary of the gallery; None where it is none."""
     facts = mapping(record)
-    return _found(facts, facts, mapping(facts.get("variantInformation")))
+    return _found(facts, facts, mapping(facts.get("variantInformation")), known)
 
 
-def read_entity(record: object) -> Found | None:
+def read_entity(record: object, known: Known) -> Found | None:
     """An entity of the index; None where it is none."""
     entity = mapping(record)
     annotations, properties = mapping(entity.get("annotations")), mapping(entity.get("properties"))
@@ -42,7 +42,8 @@ def read_entity(record: object) -> Found | None:
         "createdTime": mapping(properties.get("creationContext")).get("createdTime"),
         "version": properties.get("version") or entity.get("version"),
     }
-    return _found(named | _missing(facts, named), facts, mapping(properties.get("variantInfo")))
+    variants = mapping(properties.get("variantInfo"))
+    return _found(named | _missing(facts, named), facts, variants, known)
 
 
 def _missing(facts: Mapping[str, object], named: Mapping[str, object]) -> dict[str, object]:
@@ -50,7 +51,10 @@ def _missing(facts: Mapping[str, object], named: Mapping[str, object]) -> dict[s
 
 
 def _found(
-    facts: Mapping[str, object], more: Mapping[str, object], variants: Mapping[str, object]
+    facts: Mapping[str, object],
+    more: Mapping[str, object],
+    variants: Mapping[str, object],
+    known: Known,
 ) -> Found | None:
     name = text(facts.get("name"))
     if name is None:
@@ -81,7 +85,7 @@ def _found(
         size=_whole(variant.get("fileSizeBytes")),
         revision=text(facts.get("version")),
     )
-    return with_entry(found, entry_of_name(name))
+    return with_entry(found, known.of_name(name))
 
 
 def _licence(facts: Mapping[str, object]) -> str | None:

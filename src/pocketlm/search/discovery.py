@@ -67,10 +67,8 @@ def _hub(query: Query, answers: Answers, notes: list[str]) -> tuple[list[Found],
 
 
 def _catalog(query: Query, answers: Answers, notes: list[str]) -> tuple[list[Found], Origin]:
-    from pocketlm import catalog
-
-    models = search_catalog(query)
-    return _page(models, query), _origin("catalog", query, models, answers, len(catalog.entries()))
+    models, looked_at = search_catalog(query)
+    return _page(models, query), _origin("catalog", query, models, answers, looked_at)
 
 
 def _azure(query: Query, answers: Answers, notes: list[str]) -> tuple[list[Found], Origin]:

@@ -29,6 +29,7 @@ from pocketlm.search.filters import fits, fits_parameters, order
 from pocketlm.search.found import Found
 from pocketlm.search.headers import Repository, count_parameters
 from pocketlm.search.hub_records import read_record
+from pocketlm.search.known import Known
 from pocketlm.search.query import Query, Range
 from pocketlm.store.sources.hub import DEFAULT_ENDPOINT, hub_token
 
@@ -66,6 +67,7 @@ class Hub:
         token = hub_token()
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._answers = answers
+        self._known = Known.now()
         self._counts_left = MOST_COUNTS
 
     def search(self, query: Query, wanted: int) -> list[Found]:
@@ -159,7 +161,7 @@ class Hub:
         if not isinstance(body, list):
             raise SourceError(f"{self.endpoint} answered with no list when asked for models")
         self.looked_at += len(body)
-        found = [record for one in body if (record := read_record(one)) is not None]
+        found = [record for one in body if (record := read_record(one, self._known)) is not None]
         if len(found) < len(body):
             self._note(f"{len(body) - len(found)} records of the hub were not understood")
         return found

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 
 from pocketlm.search.fields import count, distinct, items, mapping, number, text, texts, time
 from pocketlm.search.found import Found, Score
-from pocketlm.search.known import entry_of_repo, with_entry
+from pocketlm.search.known import Known, with_entry
 
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(?:/[\w.-]{1,96})?", re.ASCII)
 _LANGUAGE = re.compile(r"[a-z]{2,3}(?:-[A-Za-z0-9]{2,8})*")
@@ -19,7 +19,7 @@ _FORMATS = ("gguf", "safetensors", "onnx", "mlx")
 _MOST_SCORES = 200
 
 
-def read_record(record: object) -> Found | None:
+def read_record(record: object, known: Known) -> Found | None:
     """None where it is no model."""
     facts = mapping(record)
     repo = text(facts.get("id")) or text(facts.get("modelId"))
@@ -52,7 +52,7 @@ def read_record(record: object) -> Found | None:
         revision=sha if sha and _COMMIT.fullmatch(sha) else None,
         files=files,
     )
-    return with_entry(found, entry_of_repo(repo))
+    return with_entry(found, known.of_repo(repo))
 
 
 def _stated(facts: Mapping[str, object]) -> int | None:

@@ -1,17 +1,16 @@
-"""What PocketLM knows of a model that a source names: the catalog's count, and the name's."""
+"""What the curated catalog knows of models that other sources name."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import replace
-from functools import cache
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from pocketlm import catalog
-from pocketlm.catalog import size_class
+from pocketlm.catalog.classes import claimed
 from pocketlm.search.found import Found
 
-# "Qwen3-0.6B", "SmolLM2-135M-Instruct", "phi-4-14b"; not the 8B of "8x7B" nor the A4B of experts.
-_IN_NAME = re.compile(r"(?<![A-Za-z0-9.])(\d{1,4}(?:\.\d{1,3})?)([MB])(?![A-Za-z0-9])", re.I)
+# Azure's catalog names the forms of a model for devices so.
 _VARIANT = re.compile(
     r"-(?:generic|cuda|trtrtx|tensorrt|webgpu|openvino|qnn|vitis|vitisai|directml|dml)"
     r"-(?:cpu|gpu|npu)(?::\d+)?$",
@@ -19,64 +18,60 @@ _VARIANT = re.compile(
 )
 
 
-def in_name(name: str) -> int | None:
-    """Parameters that a model's name claims; None where it claims none, or two things."""
-    found = {
-        round(float(value) * (10**9 if unit in "bB" else 10**6))
-        for value, unit in _IN_NAME.findall(name.rpartition("/")[2])
-    }
-    return found.pop() if len(found) == 1 else None
+@dataclass(frozen=True)
+class Known:
+    """The catalog, by names in lower case.
 
+    Attributes:
+        by_repo: the hub's repositories, ``org/repo``: of the models and of all their forms.
+        by_name: the last part of the models' own repositories, and ``org-repo``.
+    """
 
-@cache
-def _by_repo() -> dict[str, catalog.CatalogEntry]:
-    """The catalog by the hub's repositories: ``org/repo``, in lower case."""
-    known: dict[str, catalog.CatalogEntry] = {}
-    for entry in catalog.entries():
-        scheme, _, rest = entry.ref.partition(":")
-        if scheme == "hf":
-            known.setdefault(rest.partition("@")[0].lower(), entry)
-    return known
+    by_repo: Mapping[str, catalog.CatalogEntry]
+    by_name: Mapping[str, catalog.CatalogEntry]
 
+    @classmethod
+    def now(cls) -> Known:
+        """With the user's own catalogs as they are now."""
+        by_repo: dict[str, catalog.CatalogEntry] = {}
+        by_name: dict[str, catalog.CatalogEntry] = {}
+        entries = catalog.entries()
+        for entry in entries:
+            if repo := _repo(entry.ref):
+                by_repo.setdefault(repo, entry)
+                by_name.setdefault(repo.rpartition("/")[2], entry)
+                by_name.setdefault(repo.replace("/", "-"), entry)
+        for entry in entries:
+            for weights in entry.weights:
+                if repo := _repo(weights.ref):
+                    by_repo.setdefault(repo, entry)
+        return cls(by_repo, by_name)
 
-@cache
-def _by_name() -> dict[str, catalog.CatalogEntry]:
-    """The catalog by the last part of a repository's name, and by ``org-repo``."""
-    known: dict[str, catalog.CatalogEntry] = {}
-    for repo, entry in _by_repo().items():
-        known.setdefault(repo.rpartition("/")[2], entry)
-        known.setdefault(repo.replace("/", "-"), entry)
-    return known
+    def of_repo(self, repo: str) -> catalog.CatalogEntry | None:
+        return self.by_repo.get(repo.lower())
 
-
-def entry_of_repo(repo: str) -> catalog.CatalogEntry | None:
-    return _by_repo().get(repo.lower())
-
-
-def entry_of_name(name: str) -> catalog.CatalogEntry | None:
-    """The entry of a model that another source names as the hub does, such as
-    ``Phi-4-mini-instruct`` or ``qwen3-0.6b-generic-cpu``."""
-    return _by_name().get(_VARIANT.sub("", name).lower())
+    def of_name(self, name: str) -> catalog.CatalogEntry | None:
+        """The entry of a model that another source names as the hub does, such as
+        ``Phi-4-mini-instruct`` or ``qwen3-0.6b-generic-cpu``."""
+        return self.by_name.get(_VARIANT.sub("", name).lower())
 
 
 def with_entry(found: Found, entry: catalog.CatalogEntry | None) -> Found:
-    """With the catalog's count, where it has the model, and the class of the best count."""
-    named = in_name(found.id)
-    if entry is not None:
-        return replace(
-            found,
-            parameters=entry.parameters,
-            counted="catalog",
-            size_class=size_class(entry.parameters),
-            context=found.context or entry.context,
-            catalog=str(entry),
-            name_parameters=named,
-        )
-    parameters = found.stated
-    return replace(
+    """With the catalog's count, where it has the model, else the source's, and the class of it."""
+    parameters = found.stated if entry is None else entry.parameters
+    found = replace(
         found,
         parameters=parameters,
-        counted="source" if parameters is not None else None,
-        size_class=size_class(parameters) if parameters is not None else None,
-        name_parameters=named,
+        size_class=None if parameters is None else catalog.size_class(parameters),
+        name_parameters=claimed(found.id.rpartition("/")[2]),
     )
+    if entry is None:
+        return replace(found, counted=None if parameters is None else "source")
+    context = found.context or entry.context
+    return replace(found, counted="catalog", context=context, catalog=str(entry))
+
+
+def _repo(ref: str) -> str | None:
+    """``org/repo`` of a ref of the hub."""
+    scheme, _, rest = ref.partition(":")
+    return re.split("[@:]", rest)[0].lower() if scheme == "hf" else None

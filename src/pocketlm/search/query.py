@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Literal, get_args
 
+from pocketlm.catalog import classes
 from pocketlm.errors import RequestError
 
 Format = Literal["gguf", "safetensors", "onnx", "mlx"]
@@ -149,8 +150,7 @@ def parse_since(text: str, today: date | None = None) -> date:
 
 def class_range(name: str) -> Range:
     """The range of Micro, Small or Medium. Raises RequestError for any other name."""
-    known = {"micro": (10**8, 15 * 10**8), "small": (15 * 10**8, 14 * 10**9)}
-    known["medium"] = (14 * 10**9, 30 * 10**9 + 1)
+    known = {each.lower(): limits for each, limits in classes().items()}
     if name.lower() not in known:
         raise _unknown("--class", name, tuple(known))
     return Range(*known[name.lower()])
