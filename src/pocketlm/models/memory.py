@@ -119,11 +119,18 @@ def pages_held(window: int, positions: int, new: int, page: int) -> int:
     return min(whole, (window + new - 3) // page + 2) if window else whole
 
 
-def decode_reads(spec: ModelSpec, positions: int, kv: str = "f16") -> DecodeReads:
+def decode_reads(
+    spec: ModelSpec,
+    positions: int,
+    kv: str = "f16",
+    types: Mapping[str, BlockType] | None = None,
+) -> DecodeReads:
     """What the token at position ``positions`` of a sequence reads: all matrices but the rows of
     the embedding that it is not, and the keys and values before it, of a sliding window its last.
+
+    types: as in ``core_memory``.
     """
-    planned, shapes = _Planned(spec, {}), spec.program.shapes()
+    planned, shapes = _Planned(spec, types or {}), spec.program.shapes()
     ops = spec.program.ops
     matrices = {part.weight for op in ops if isinstance(op, Linear) for part in op.parts}
     weights = sum(planned.matrix(name).nbytes for name in matrices if len(shapes[name]) == 2)
@@ -169,7 +176,8 @@ def _library_memory(folder: Path, tokens: int) -> TokenizerMemory:
 
 
 def _length(value: object) -> int:
-    return len(value) if isinstance(value, list) else 0
+    """Of a list; a range stands for texts that are counted and not known (``shapes``)."""
+    return len(value) if isinstance(value, list | range) else 0
 
 
 def _power_of_two(least: int) -> int:

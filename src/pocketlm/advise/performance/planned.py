@@ -1,0 +1,228 @@
+"""A model as it would be in each file type: of a file that is here, or of a catalog's facts.
+
+Both become the same thing: a spec and a list of tensors, which know shapes and types and have no
+values. ``quantize`` says from the list what it would write, and the core what it would allocate.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NoReturn, cast
+
+from pocketlm.catalog import CatalogEntry, find
+from pocketlm.convert.stream import StreamTensor, TensorStream, open_stream
+from pocketlm.errors import ModelFileError, NotFoundError, UnsupportedError
+from pocketlm.gguf import BlockType, Value
+from pocketlm.gguf.metadata import encode_metadata
+from pocketlm.models.memory import TokenizerMemory, tokenizer_memory
+from pocketlm.models.shapes import ShapeSource, shape_spec
+from pocketlm.models.spec import ModelSpec, open_model
+from pocketlm.quantize.file_types import FileType, file_type
+from pocketlm.quantize.plan import FLOATS, PlannedTensor, Recipe, plan
+from pocketlm.quantize.quantization import file_size
+from pocketlm.store import Store
+from pocketlm.store.describe import describe_path
+from pocketlm.store.importing import model_files
+
+PUBLISHED_TYPE = "BF16"
+"""What the makers of a model publish it in, and ``quantize`` would start from."""
+
+# Bytes of a token's text and type in a GGUF file, of a merge, and of a score where a tokenizer has
+# scores instead: from SmolLM2 (36.0 a token with its merge) and Gemma 3 (24.8 with its score).
+_TOKEN_BYTES, _MERGE_BYTES, _SCORE_BYTES = 20, 16, 5
+_ABOUT_BYTES = 6_000  # of a chat template, names and licence
+_FILLER = "tokenizer.texts"
+
+
+@dataclass(frozen=True)
+class PlannedFile:
+    """A model in one file type.
+
+    Attributes:
+        type: its name, ``Q4_K_M``.
+        types: of each tensor.
+        size: bytes of the file.
+        own: whether it is the file that is here.
+        requantized: whether it would be made of a file that is quantized already.
+    """
+
+    type: str
+    types: Mapping[str, BlockType]
+    size: int
+    own: bool
+    requantized: bool
+
+
+class PlannedModel:
+    """A model that is planned with.
+
+    Attributes:
+        name: the ref.
+        spec: its program; tensors without values.
+        own_type: the type that it is in: the file's, or what its makers publish.
+        here: whether it is on disk.
+        size: bytes on disk; None where it is not.
+        parameters: weights of all its tensors.
+        tokenizer: memory of it; estimated from the vocabulary where the model is not here, as are
+            the texts in its file.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        spec: ModelSpec,
+        stream: TensorStream,
+        *,
+        own_type: str,
+        size: int | None,
+        tokenizer: TokenizerMemory,
+    ) -> None:
+        self.name = name
+        self.spec = spec
+        self.own_type = own_type
+        self.here = size is not None
+        self.size = size
+        self.parameters = sum(math.prod(tensor.shape) for tensor in stream.tensors)
+        self.tokenizer = tokenizer
+        self._stream = stream
+        self._files: dict[str, PlannedFile] = {}
+
+    def file(self, type: str | None = None) -> PlannedFile:
+        """The model in a file type; None is the file that is here, or what is published.
+
+        Raises RequestError for a type that there is not.
+        """
+        if type is None:
+            return self._own() if self.here else self.file(self.own_type)
+        kind = file_type(type)
+        if kind.name not in self._files:
+            self._files[kind.name] = self._planned(kind)
+        return self._files[kind.name]
+
+    def _own(self) -> PlannedFile:
+        assert self.size is not None
+        types = {tensor.name: tensor.type for tensor in self._stream.tensors}
+        return PlannedFile(self.own_type, types, self.size, own=True, requantized=False)
+
+    def _planned(self, kind: FileType) -> PlannedFile:
+        recipe = Recipe(kind, allow_requantize=True)
+        tensors = plan(self._stream, recipe)
+        if self.here and kind.name == self.own_type and all(one.copied for one in tensors):
+            return self._own()
+        return PlannedFile(
+            kind.name,
+            {one.tensor.name: one.type for one in tensors},
+            file_size(self._stream, tensors, recipe),
+            own=False,
+            requantized=any(_lossy_again(one) for one in tensors),
+        )
+
+
+def _lossy_again(tensor: PlannedTensor) -> bool:
+    return not (tensor.copied or tensor.tensor.type in FLOATS)
+
+
+def planned(model: CatalogEntry | Path | str) -> PlannedModel:
+    """A model to plan with.
+
+    Args:
+        model: an entry of the catalog, whether or not the model is here; the path of a .gguf file
+            or a safetensors folder; or a ref: of the store, else of the catalog.
+
+    Raises UnsupportedError for a model that PocketLM does not run, NotFoundError for a ref that
+    neither the store nor the catalog knows, and what opening the model raises.
+    """
+    if isinstance(model, CatalogEntry):
+        return _from_entry(model)
+    if isinstance(model, Path):
+        return _from_path(str(model), model)
+    try:
+        path = Store().resolve(model).path
+    except NotFoundError:
+        entry = _entry(model)
+        if entry is None:
+            raise
+        return _from_entry(entry)
+    return _from_path(model, path)
+
+
+def _entry(ref: str) -> CatalogEntry | None:
+    name, _, tag = ref.partition(":")
+    return find(name, tag or None)
+
+
+def _from_path(name: str, path: Path) -> PlannedModel:
+    with closing(open_model(path)) as spec, open_stream(path) as stream:
+        tokenizer = tokenizer_memory(spec)
+        shapes = spec.program.shapes()
+        types = {one: spec.source.type(one) for one in shapes}
+        empty = replace(spec, source=ShapeSource(path, shapes, types), tokenizer_source={})
+        return PlannedModel(
+            name,
+            empty,
+            _without_values(stream),
+            own_type=describe_path(path).quantization,
+            size=sum(given.path.stat().st_size for given in model_files(path)),
+            tokenizer=tokenizer,
+        )
+
+
+def _from_entry(entry: CatalogEntry) -> PlannedModel:
+    if entry.shape is None:
+        raise UnsupportedError(
+            f"{entry} has an architecture that PocketLM does not run",
+            hint="'pocketlm catalog' marks those that it runs.",
+        )
+    spec = shape_spec(entry.shape, str(entry))
+    source = spec.tokenizer_source
+    assert isinstance(source, Mapping)
+    texts = {key: value for key, value in source.items() if isinstance(value, range)}
+    metadata = {key: cast(Value, source[key]) for key in source if key not in texts}
+    tokens, merges = (len(texts[f"tokenizer.ggml.{key}"]) for key in ("tokens", "merges"))
+    each = _TOKEN_BYTES + (0 if merges else _SCORE_BYTES)
+    filler = each * tokens + _MERGE_BYTES * merges + _ABOUT_BYTES
+    names = spec.source.names()
+    tensors = [_empty(one, spec.source.type(one), spec.source.shape(one)) for one in names]
+    return PlannedModel(
+        str(entry),
+        spec,
+        _stream(spec.path, spec.architecture, metadata, filler, tensors),
+        own_type=PUBLISHED_TYPE,
+        size=None,
+        tokenizer=tokenizer_memory(spec),
+    )
+
+
+def _without_values(stream: TensorStream) -> TensorStream:
+    """The same stream, without the file and without the tokenizer's texts."""
+    texts = {k: v for k, v in stream.metadata.items() if k.startswith("tokenizer.")}
+    rest = {k: v for k, v in stream.metadata.items() if k not in texts}
+    tensors = [_empty(one.name, one.type, one.shape) for one in stream.tensors]
+    return _stream(stream.path, stream.architecture, rest, len(encode_metadata(texts)), tensors)
+
+
+def _stream(
+    path: Path,
+    architecture: str,
+    metadata: Mapping[str, Value],
+    texts: int,
+    tensors: Sequence[StreamTensor],
+) -> TensorStream:
+    """A stream whose header has one text in place of ``texts`` bytes of the tokenizer."""
+    frame = len(encode_metadata({_FILLER: ""}))
+    filler = {_FILLER: " " * (texts - frame)} if texts >= frame else {}
+    return TensorStream(path, architecture, {**metadata, **filler}, tensors)
+
+
+def _empty(name: str, type: BlockType, shape: tuple[int, ...]) -> StreamTensor:
+    def nothing() -> None:
+        """There are no pages."""
+
+    def absent() -> NoReturn:
+        raise ModelFileError(f"tensor '{name}' is planned with and has no values")
+
+    return StreamTensor(name, type, shape, absent, nothing)
