@@ -15,6 +15,8 @@ from pocketlm.advise.comparison.trying import Cost, Tried
 from pocketlm.cli.main import main
 from pocketlm.cli.trying import _Columns
 
+PROFILE = ("--device", "raspberry-pi-5-8gb")  # which needs no probe
+
 
 @pytest.fixture
 def tiny(tmp_path: Path) -> str:
@@ -22,7 +24,7 @@ def tiny(tmp_path: Path) -> str:
 
 
 def run(*args: str) -> int:
-    return main(["compare", *args, "--threads", "1", "--context", "128"])
+    return main(["compare", *args, "--threads", "1", "--context", "128", *PROFILE])
 
 
 def test_the_table(tiny: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -155,7 +157,7 @@ def test_real_models_answer(
 ) -> None:
     refs = [str(real_model(name)) for name in ("smollm2:135m", "gemma3:270m")]
     asked = ["--try", "What is the capital of Italy? Answer in one sentence.", "--max-tokens", "12"]
-    assert main(["compare", *refs, "--types", "none", *asked, "--json"]) == 0
+    assert main(["compare", *refs, "--types", "none", *asked, "--json", *PROFILE]) == 0
     smollm, gemma = json.loads(capsys.readouterr().out)["try"]["answers"]
     assert smollm["text"] == "The capital of Italy is Rome."
     assert gemma["finish"]["tokens"] == 12

@@ -21,6 +21,9 @@ def compare(
     types: Annotated[
         str | None, typer.Option(help="File types whose size is told, with commas.")
     ] = None,
+    device: Annotated[
+        str, typer.Option(help="Predict speed for a profile or file of another device.")
+    ] = "this",
     context: Annotated[
         int | None, typer.Option(help="Tokens that memory is for; default: 4,096.")
     ] = None,
@@ -64,6 +67,7 @@ def compare(
         found = run(
             refs,
             types=DEFAULT_TYPES if types is None else _names(types),
+            device=device,
             context=context,
             kv=kv,
             threads=threads,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,10 +13,14 @@ from backends.remote.endpoint import document, running
 from engine.tiny_file import write_tiny_model
 from pocketlm import catalog
 from pocketlm.advise.comparison import measuring
-from pocketlm.advise.comparison.comparison import MOST, compare
+from pocketlm.advise.comparison.comparison import MOST
+from pocketlm.advise.comparison.comparison import compare as compare_on
+from pocketlm.advise.device import find_device
 from pocketlm.advise.footprint import footprint
 from pocketlm.errors import ModelFileError, NotFoundError, RequestError
 from pocketlm.store import Store
+
+compare = functools.partial(compare_on, device="raspberry-pi-5-8gb")  # which needs no probe
 
 
 @pytest.fixture
@@ -32,6 +38,45 @@ def test_a_file_has_the_sizes_that_footprint_gives(tiny: Path) -> None:
     assert subject.file == tiny.stat().st_size
     assert subject.layers is not None
     assert subject.gated is None
+
+
+def test_a_model_that_is_not_here_has_sizes_too() -> None:
+    """Gemma 3 1B in Q4_K_M: 806,058,240 bytes in the repository of those who made that file."""
+    (subject,) = compare(["gemma3:1b"], types=("Q4_K_M", "Q8_0")).subjects
+    small, large = subject.sizes
+    assert small.file == pytest.approx(806_058_240, rel=0.001)
+    assert small.file < large.file < large.peak
+    assert not small.on_disk
+    assert not small.requantized
+
+
+def test_speeds_are_of_the_device() -> None:
+    refs, types = ["gemma3:1b"], ("Q4_0",)
+    found = [
+        compare_on(refs, types=types, device=name)
+        for name in ("raspberry-pi-4-8gb", "raspberry-pi-5-8gb")
+    ]
+    slow, fast = (one.subjects[0].sizes[0] for one in found)
+    assert slow.decode is not None
+    assert fast.decode is not None
+    assert slow.decode < fast.decode
+    assert slow.basis
+    assert found[0].device != found[1].device
+    with pytest.raises(NotFoundError, match="raspberry"):
+        compare_on(refs, device="rapsberry-pi-5")
+
+
+def test_a_device_of_unknown_rates_has_memory_and_no_speeds() -> None:
+    device = replace(find_device("raspberry-pi-5-8gb"), rates=None)
+    (sized,) = compare_on(["gemma3:1b"], types=("Q4_0",), device=device).subjects[0].sizes
+    assert sized.peak > sized.file
+    assert (sized.decode, sized.prefill) == (None, None)
+
+
+def test_an_architecture_that_does_not_run_here_has_facts_alone() -> None:
+    (subject,) = compare(["lfm2:350m"]).subjects
+    assert subject.sizes == ()
+    assert "sizes are not known" in subject.notes[-1]
 
 
 def test_a_model_with_a_smaller_context_has_its_own(tiny: Path) -> None:

@@ -1,8 +1,9 @@
 """``compare``: from refs to records. What is known is collected; what is not known stays unsaid.
 
 A model may be on this disk (facts and sizes from its own file), known from the catalog alone, or
-behind an endpoint. Sizes and memory come from ``footprint``, so they are those of the files that
-``quantize`` would write and of the memory that ``run`` would take.
+behind an endpoint. Sizes, memory and speed come from ``performance``, so they are those of the
+files that ``quantize`` would write and of the program that would run, also of models that are not
+here.
 """
 
 from __future__ import annotations
@@ -15,15 +16,19 @@ from pathlib import Path
 
 from pocketlm import catalog
 from pocketlm.advise.comparison.measuring import measure as measured
-from pocketlm.advise.comparison.records import Comparison, Sized, Subject
+from pocketlm.advise.comparison.records import Comparison, Subject
 from pocketlm.advise.comparison.scores import score_tables
-from pocketlm.advise.footprint import DEFAULT_TYPES, Footprint, footprint
+from pocketlm.advise.comparison.sizes import sizes
+from pocketlm.advise.device import Device, find_device
+from pocketlm.advise.footprint import DEFAULT_TYPES
+from pocketlm.advise.performance import planned
 from pocketlm.backends.remote.facts import remote_facts
 from pocketlm.catalog import CatalogEntry, size_class
 from pocketlm.engine.options import KvType
-from pocketlm.errors import NotFoundError, PocketLMError, RequestError
+from pocketlm.errors import NotFoundError, PocketLMError, RequestError, UnsupportedError
 from pocketlm.models import open_model
 from pocketlm.progress import Progress, ProgressCallback, silent
+from pocketlm.quantize.file_types import file_type
 from pocketlm.store import Store, parse
 from pocketlm.store.describe import describe_path
 from pocketlm.store.importing import model_files
@@ -47,6 +52,7 @@ def compare(
     refs: Sequence[str],
     *,
     types: Sequence[str] = DEFAULT_TYPES,
+    device: str | Device = "this",
     context: int | None = None,
     kv: KvType = "f16",
     threads: int | None = None,
@@ -59,7 +65,9 @@ def compare(
     Args:
         refs: of the store, of the catalog, paths, or of remote models, which are asked for their
             facts.
-        types: file types whose size and memory are told.
+        types: file types whose size, memory and speed are told.
+        device: that speeds are predicted for: "this", a profile's name or a file; see
+            ``find_device``. What is measured is always measured here.
         context: tokens that memory is for; None is 4,096. A model with a smaller one has its own.
         kv: type of the KV cache.
         threads: that compute; None is the physical cores.
@@ -77,6 +85,9 @@ def compare(
         raise RequestError(f"{len(names)} models are too many to compare, {MOST} at most")
     if context is not None and context < 1:
         raise RequestError(f"the context is {context}, expected at least 1")
+    for type in types:
+        file_type(type)  # an unknown one is said before anything is opened
+    where = find_device(device) if isinstance(device, str) else device
     found = [_find(ref) for ref in names]
     labels = _labels([(one.subject.name, one.subject.ref) for one in found])
     wanted = context or DEFAULT_CONTEXT
@@ -84,9 +95,7 @@ def compare(
     for number, (one, label) in enumerate(zip(found, labels, strict=True)):
         progress(Progress("compare", number, len(found)))
         subject = replace(one.subject, name=label)
-        if one.path is not None:
-            subject = _sized(subject, one.path, types, wanted, kv, threads)
-        subjects.append(subject)
+        subjects.append(_sized(subject, one, types, where, wanted, kv, threads))
     progress(Progress("compare", len(found), len(found)))
     if measure:
         for number, one in enumerate(found):
@@ -94,7 +103,13 @@ def compare(
                 subjects[number] = _measure(subjects[number], one.path, text, kv, threads, progress)
     models = [None if one.entry is None else str(one.entry) for one in found]
     scores = score_tables(models, catalog.tables().values())
-    return Comparison(tuple(subjects), wanted, kv, device=None, scores=scores)
+    return Comparison(tuple(subjects), wanted, kv, _title(where), scores)
+
+
+def _title(device: Device) -> str:
+    if device.name == "this":
+        return f"this device ({device.cpu}, {device.cores} cores)"
+    return device.model or device.name
 
 
 def _find(ref: str) -> _Found:
@@ -180,32 +195,29 @@ def _labels(named: Sequence[tuple[str, str]]) -> list[str]:
 
 def _sized(
     subject: Subject,
-    path: Path,
+    found: _Found,
     types: Sequence[str],
+    device: Device,
     context: int,
     kv: KvType,
     threads: int | None,
 ) -> Subject:
-    own = subject.context
+    """With sizes in all types, where its architecture is known and one that PocketLM runs."""
+    source = found.path or found.entry
+    if source is None:
+        return subject
     notes = subject.notes
-    if own is not None and own < context:
+    try:
+        model = planned(source)
+    except UnsupportedError as error:
+        return replace(subject, notes=(*notes, f"its sizes are not known: {error.message}"))
+    own = model.spec.config.context
+    if own < context:
         notes += (f"its context is {own:,} tokens, so its memory is for as many",)
-        context = own
-    rows = footprint(path, types, context=context, kv=kv, threads=threads)
+    rows = sizes(model, types, device, context=min(context, own), kv=kv, threads=threads)
     if any(row.requantized for row in rows):
-        notes += (f"{rows[0].type} is quantized already: other types would be made of it",)
-    return replace(subject, sizes=tuple(_size(row) for row in rows), notes=notes)
-
-
-def _size(row: Footprint) -> Sized:
-    return Sized(
-        type=row.type,
-        on_disk=row.on_disk,
-        file=row.file,
-        weights=row.weights,
-        kv=row.kv,
-        peak=row.peak,
-    )
+        notes += (f"{model.own_type} is quantized already: other types would be made of it",)
+    return replace(subject, sizes=rows, notes=notes)
 
 
 def _measure(

@@ -18,6 +18,7 @@ class Sized:
     Attributes:
         type: the file type.
         on_disk: whether this is the file that is here.
+        requantized: whether it would be made of a file that is quantized already.
         file, weights, kv, peak: the file, packed weights, KV cache and all of a process in memory,
             with the comparison's context.
         decode, prefill, first_token: predicted; None where there is no prediction.
@@ -26,6 +27,7 @@ class Sized:
 
     type: str
     on_disk: bool
+    requantized: bool = False
     file: int
     weights: int
     kv: int
