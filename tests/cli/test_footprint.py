@@ -116,3 +116,17 @@ def test_an_unknown_model(pocketlm: Run) -> None:
     done = pocketlm("footprint", "nothing:here")
     assert done.code == 1
     assert "nothing:here" in done.err
+
+
+def test_a_model_of_the_catalog_is_not_pulled(pocketlm: Run) -> None:
+    done = pocketlm("footprint", "gemma3:1b", "--types", "Q4_0")
+    assert done.code == 0
+    title, _, published, made = done.out.splitlines()
+    assert title == "gemma3:1b, context 4,096, from the catalog"
+    assert published.startswith("BF16")
+    assert published.endswith("as published")
+    assert made.split()[0] == "Q4_0"
+    assert "pulled" not in done.err
+    refused = pocketlm("footprint", "granite4:350m")
+    assert refused.code == 1
+    assert "not one that PocketLM runs" in refused.err

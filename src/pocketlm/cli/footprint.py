@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 def footprint(
     refs: Annotated[
-        list[str], typer.Argument(metavar="REF...", help="Models: names, .gguf files, folders.")
+        list[str],
+        typer.Argument(metavar="REF...", help="Models, of the catalog too: names, files, folders."),
     ],
     types: Annotated[
         str | None, typer.Option(help="File types, with commas; 'none' for the files alone.")
@@ -38,6 +39,7 @@ def footprint(
     """Compare the memory footprint of models and file types."""
     from pocketlm.advise.footprint import DEFAULT_TYPES
     from pocketlm.advise.footprint import footprint as compute
+    from pocketlm.advise.performance import catalog_entry
     from pocketlm.advise.tables import csv_text, save
     from pocketlm.cli.fetching import fetch
     from pocketlm.cli.output import progress, write_json
@@ -50,7 +52,8 @@ def footprint(
     wanted = DEFAULT_TYPES if types is None else _names(types)
     found: list[Footprint] = []
     for ref in dict.fromkeys(refs):
-        fetch(ref)
+        if measure or catalog_entry(ref) is None:
+            fetch(ref)
         with progress() as report:
             found += compute(
                 ref,
@@ -89,7 +92,8 @@ def _write(found: Sequence[Footprint]) -> None:
     head += ["MEASURED"] * measured + ["NOTE"]
     for number, model in enumerate(dict.fromkeys(one.model for one in found)):
         rows = [one for one in found if one.model == model]
-        print(f"{chr(10) if number else ''}{harmless(model)}, context {rows[0].context:,}")
+        where = "" if rows[0].here else ", from the catalog"
+        print(f"{chr(10) if number else ''}{harmless(model)}, context {rows[0].context:,}{where}")
         write_table(
             head,
             [
@@ -116,4 +120,6 @@ def _change(percent: float) -> str:
 def _note(one: Footprint, original: Footprint) -> str:
     if one.on_disk:
         return "on disk"
+    if one is original:
+        return "as published"
     return f"made again from {original.type}" if one.requantized else ""

@@ -13,20 +13,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn, cast
 
-from pocketlm.catalog import CatalogEntry, find
+from pocketlm.catalog import CatalogEntry, entries, find
 from pocketlm.convert.stream import StreamTensor, TensorStream, open_stream
 from pocketlm.errors import ModelFileError, NotFoundError, UnsupportedError
 from pocketlm.gguf import BlockType, Value
 from pocketlm.gguf.metadata import encode_metadata
+from pocketlm.models.families import FAMILIES
 from pocketlm.models.memory import TokenizerMemory, tokenizer_memory
 from pocketlm.models.shapes import ShapeSource, shape_spec
 from pocketlm.models.spec import ModelSpec, open_model
 from pocketlm.quantize.file_types import FileType, file_type
 from pocketlm.quantize.plan import FLOATS, PlannedTensor, Recipe, plan
 from pocketlm.quantize.quantization import file_size
-from pocketlm.store import Store
+from pocketlm.store import Store, parse
 from pocketlm.store.describe import describe_path
 from pocketlm.store.importing import model_files
+from pocketlm.store.refs import NameRef
 
 PUBLISHED_TYPE = "BF16"
 """What the makers of a model publish it in, and ``quantize`` would start from."""
@@ -143,16 +145,19 @@ def planned(model: CatalogEntry | Path | str) -> PlannedModel:
     try:
         path = Store().resolve(model).path
     except NotFoundError:
-        entry = _entry(model)
+        entry = catalog_entry(model)
         if entry is None:
             raise
         return _from_entry(entry)
     return _from_path(model, path)
 
 
-def _entry(ref: str) -> CatalogEntry | None:
-    name, _, tag = ref.partition(":")
-    return find(name, tag or None)
+def catalog_entry(ref: str) -> CatalogEntry | None:
+    """What the catalog knows under a name, or of where a model comes from; None for nothing."""
+    parsed = parse(ref)
+    if isinstance(parsed, NameRef):
+        return find(parsed.name, parsed.tag)
+    return next((entry for entry in entries() if entry.ref == ref), None)
 
 
 def _from_path(name: str, path: Path) -> PlannedModel:
@@ -175,7 +180,7 @@ def _from_entry(entry: CatalogEntry) -> PlannedModel:
     if entry.shape is None:
         raise UnsupportedError(
             f"{entry} has an architecture that PocketLM does not run",
-            hint="'pocketlm catalog' marks those that it runs.",
+            hint=f"It runs {', '.join(sorted(family.name for family in FAMILIES))}.",
         )
     spec = shape_spec(entry.shape, str(entry))
     source = spec.tokenizer_source
