@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from pocketlm import catalog
-from pocketlm.catalog.classes import claimed, other_view
 from pocketlm.errors import ModelFileError
+from pocketlm.size_classes import claimed, other_view
 from pocketlm.store import refs
 
 PINNED = 'sha256 = "' + "a" * 64 + '", size = 1'

@@ -59,7 +59,7 @@ def test_json_is_what_python_gives(pocketlm: Run, model: Path, text: Path, task:
 def test_people_read_lines(pocketlm: Run, model: Path, text: Path, task: Path) -> None:
     done = pocketlm("eval", model, "--text", text, "--context", 40, "--threads", 1)
     lines = done.out.splitlines()
-    assert [line.split()[0] for line in lines] == [str(model), "text", "perplexity"]
+    assert [line.split()[0] for line in lines] == [str(model), "text", "perplexity", "bits"]
     assert "95 tokens counted in 5 windows of 40" in lines[1]
     assert " ± " in lines[2]
     done = pocketlm("eval", model, "--reference", model, "--text", text, "--task", task,

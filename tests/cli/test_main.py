@@ -143,7 +143,7 @@ def test_help_imports_none_of_the_floors() -> None:
 
 
 def test_a_reader_that_leaves_is_no_error() -> None:
-    arguments = [sys.executable, "-m", "pocketlm", "list", "--catalog", "--json"]
+    arguments = [sys.executable, "-m", "pocketlm", "catalog", "--json"]
     with subprocess.Popen(
         arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:

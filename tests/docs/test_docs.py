@@ -105,7 +105,7 @@ def test_commands_and_options_exist(page: Path) -> None:
     without_quotes = re.sub(r'"[^"$\n]*"', '""', text_of(page))
     for verb, rest in COMMAND.findall(without_quotes):
         assert verb in VERBS, f"says 'pocketlm {verb}'"
-        unknown = set(re.findall(r"(?<!\S)--[a-z][a-z-]*", rest)) - options_of(verb)
+        unknown = set(re.findall(r"(?<!\S)--[a-z][a-z0-9-]*", rest)) - options_of(verb)
         assert not unknown, f"gives 'pocketlm {verb}' the options {unknown}"
 
 

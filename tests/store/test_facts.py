@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from tiny_models import gguf, safetensors
 
-from pocketlm.catalog.classes import size_class
 from pocketlm.errors import ModelFileError
+from pocketlm.size_classes import size_class
 from pocketlm.store.facts import folder_facts, gguf_facts
 from pocketlm.store.manifest import Facts
 

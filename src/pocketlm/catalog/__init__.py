@@ -1,9 +1,9 @@
 """The curated catalog: what models there are, what is known of them, and where they come from.
 
 The facts are data: a TOML file for each publisher under ``data``, published scores in
-``scores.toml``, classes of size in ``classes.toml``; this package reads and checks them. Users and
-companies add catalogs of their own (``own``). The store asks what a name such as ``smollm2:135m``
-means and holds what it gets to the digest that is written there.
+``scores.toml``; this package reads and checks them. Users and companies add catalogs of their own
+(``own``). The store asks what a name such as ``smollm2:135m`` means and holds what it gets to the
+digest that is written there.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 
-from pocketlm.catalog.classes import SizeClass, classes, size_class
 from pocketlm.catalog.entry import (
     CatalogEntry,
     RopeFacts,
@@ -25,6 +24,7 @@ from pocketlm.catalog.entry import (
 from pocketlm.catalog.own import own_catalogs
 from pocketlm.catalog.scores import Table, scores_of, tables
 from pocketlm.settings import Settings
+from pocketlm.size_classes import SizeClass, classes, size_class
 
 __all__ = [
     "CatalogEntry",

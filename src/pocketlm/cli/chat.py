@@ -47,7 +47,7 @@ def chat(
     from pocketlm.cli.answering import start_quickly
 
     start_quickly()
-    from pocketlm.cli.fetching import load
+    from pocketlm.cli.fetching import load, warn_of_base
     from pocketlm.store.remote_refs import is_remote
 
     given = {"context": context, "threads": threads}
@@ -64,6 +64,7 @@ def chat(
                 f"the model {model.name} has no chat template",
                 hint="It is probably a base model: 'pocketlm run --raw' continues a text.",
             )
+        warn_of_base(ref)
         Session(model, system).talk()
 
 

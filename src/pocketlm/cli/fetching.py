@@ -20,6 +20,22 @@ def load(ref: str, **options: Any) -> Model:
         return pocketlm.load(ref, progress=report, **options)
 
 
+def warn_of_base(ref: str) -> None:
+    """Says on stderr where the catalog knows that a model does not follow instructions."""
+    from pocketlm import catalog
+    from pocketlm.store import parse
+    from pocketlm.store.refs import NameRef
+
+    parsed = parse(ref)
+    entry = catalog.find(parsed.name, parsed.tag) if isinstance(parsed, NameRef) else None
+    if entry is not None and entry.base:
+        print(
+            f"pocketlm: {entry} is a base model: it continues text and follows no instructions; "
+            "'pocketlm run --raw' is made for that",
+            file=sys.stderr,
+        )
+
+
 def fetch(ref: str) -> None:
     """Pulls a model that is not here but can be pulled, with progress on stderr."""
     import pocketlm

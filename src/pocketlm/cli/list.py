@@ -1,4 +1,4 @@
-"""``pocketlm list``: the models of the store, or of the catalog."""
+"""``pocketlm list``: the models of the store, or of an endpoint."""
 
 from __future__ import annotations
 
@@ -15,24 +15,19 @@ def list_models(
         str | None,
         typer.Argument(metavar="[PLACE]", help="azure:RESOURCE[/PROJECT] or openai:URL, instead."),
     ] = None,
-    catalog: Annotated[
-        bool, typer.Option("--catalog", help="What can be pulled by name, instead.")
-    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """List the models that are here, that the catalog knows, or that an endpoint tells of."""
+    """List the models that are here, or that an endpoint tells of."""
     if place is not None:
         from pocketlm.cli.remote import list_models as list_remote
         from pocketlm.store.remote_refs import is_remote
 
-        if catalog or not is_remote(place):
+        if not is_remote(place):
             raise RequestError(
                 f"'{place}' is no endpoint whose models can be listed",
                 hint="Give azure:RESOURCE[/PROJECT] or openai:URL; 'show' tells of one model.",
             )
         list_remote(place, as_json=as_json)
-    elif catalog:
-        _list_catalog(as_json)
     else:
         _list_store(as_json)
 
@@ -64,26 +59,3 @@ def _list_store(as_json: bool) -> None:
         if model.manifest is not None
     ]
     write_table(("NAME", "SIZE", "PARAMETERS", "CLASS", "FAMILY", "QUANTIZATION", "LICENCE"), rows)
-
-
-def _list_catalog(as_json: bool) -> None:
-    from pocketlm import catalog
-    from pocketlm.catalog import size_class
-    from pocketlm.cli.output import count_text, write_json, write_table
-
-    entries = catalog.entries()
-    if as_json:
-        write_json([entry.model_dump(mode="json") for entry in entries])
-        return
-    rows = [
-        (
-            str(entry),
-            count_text(entry.parameters),
-            size_class(entry.parameters),
-            entry.licence,
-            entry.ref,
-            ", ".join(w for w, true in (("gated", entry.gated), ("base", entry.base)) if true),
-        )
-        for entry in entries
-    ]
-    write_table(("NAME", "PARAMETERS", "CLASS", "LICENCE", "SOURCE", "NOTE"), rows)

@@ -45,6 +45,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "quantize": ("pocketlm.cli.quantize", "quantize"),
     "eval": ("pocketlm.cli.eval", "evaluate"),
     "bench": ("pocketlm.cli.bench", "bench"),
+    "catalog": ("pocketlm.cli.catalog", "catalog"),
     "serve": ("pocketlm.cli.serve", "serve"),
     "ps": ("pocketlm.cli.ps", "ps"),
     "stop": ("pocketlm.cli.stop", "stop"),

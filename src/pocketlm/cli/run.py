@@ -105,7 +105,7 @@ def _answer(
     )
 
     start_quickly()
-    from pocketlm.cli.fetching import load
+    from pocketlm.cli.fetching import load, warn_of_base
     from pocketlm.engine.answer import collect
     from pocketlm.engine.sampling import resolve
 
@@ -121,6 +121,8 @@ def _answer(
         lines = notices(completion, model, cast("int | None", options.get("max_tokens")))
         for notice in lines:
             print(f"pocketlm: {notice}", file=sys.stderr)
+        if "messages" in request:
+            warn_of_base(ref)
         if stats:
             for line in stats_lines(completion.stats, completion.finish_reason, model):
                 print(line, file=sys.stderr)

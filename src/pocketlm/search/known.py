@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from pocketlm import catalog
-from pocketlm.catalog.classes import claimed
+from pocketlm.size_classes import claimed
 from pocketlm.search.found import Found
 
 # Azure's catalog names the forms of a model for devices so.

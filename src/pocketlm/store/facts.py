@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pocketlm.catalog.classes import size_class
 from pocketlm.errors import ModelFileError
+from pocketlm.size_classes import size_class
 from pocketlm.store.manifest import Facts
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from pocketlm.catalog.classes import SizeClass
 from pocketlm.errors import ModelFileError
+from pocketlm.size_classes import SizeClass
 
 # One plain component of a path: a manifest that was tampered with must not lead out of the store.
 FileName = Annotated[str, Field(pattern=r"^[^./\\\x00][^/\\\x00]*$", max_length=255)]

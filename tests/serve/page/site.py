@@ -19,7 +19,6 @@ import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
 
-from pocketlm.catalog.classes import size_class
 from pocketlm.errors import PocketLMError
 from pocketlm.serve.app import make_app
 from pocketlm.serve.config import ServeConfig
@@ -27,6 +26,7 @@ from pocketlm.serve.failures import failure
 from pocketlm.serve.generation import ChatPrompt, Generation, LoadedModel
 from pocketlm.serve.replies import event_stream, json_line, line_stream, sse_event
 from pocketlm.serve.services import Services
+from pocketlm.size_classes import size_class
 from pocketlm.store import Store
 from pocketlm.store.manifest import Facts, FileRecord, Manifest, Source
 from serve.scripted import FACTS, Script, ScriptedFleet

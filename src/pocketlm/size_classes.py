@@ -1,4 +1,4 @@
-"""How large a model is, in a word: classes by counted parameters, from ``classes.toml``."""
+"""How large a model is, in a word: classes by counted parameters, from ``size_classes.toml``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _CLAIM = re.compile(r"(?<![a-z0-9.])(\d+(?:\.\d+)?)([mb])(?![a-z0-9])", re.IGNOR
 
 @cache
 def _facts() -> dict[str, dict[str, object]]:
-    return tomllib.loads(Path(__file__).with_name("classes.toml").read_text("utf-8"))
+    return tomllib.loads(Path(__file__).with_name("size_classes.toml").read_text("utf-8"))
 
 
 def classes() -> dict[str, tuple[int, int]]:
