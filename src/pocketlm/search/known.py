@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from pocketlm import catalog
-from pocketlm.size_classes import claimed
 from pocketlm.search.found import Found
+from pocketlm.size_classes import claimed
 
 # Azure's catalog names the forms of a model for devices so.
 _VARIANT = re.compile(
