@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pocketlm.advise.footprint import Footprint, footprint
+    from pocketlm.advise.recommend import Recommended, Wish, recommend
     from pocketlm.api import Model, load
     from pocketlm.conversion import Converted, convert
     from pocketlm.engine.answer import Chunk, Completion, Stats
@@ -53,6 +54,7 @@ __all__ = [
     "NotFoundError",
     "PocketLMError",
     "Quantized",
+    "Recommended",
     "RequestError",
     "SamplingOptions",
     "SourceError",
@@ -60,6 +62,7 @@ __all__ = [
     "Stats",
     "TokenLogprobs",
     "UnsupportedError",
+    "Wish",
     "__version__",
     "bench",
     "convert",
@@ -67,6 +70,7 @@ __all__ = [
     "footprint",
     "load",
     "quantize",
+    "recommend",
 ]
 
 # Packages that can be called: see ``callable_package``.
@@ -78,14 +82,17 @@ _HOMES = {
     "Evaluation": "pocketlm.evaluate.evaluation",
     "Footprint": "pocketlm.advise.footprint",
     "Quantized": "pocketlm.quantize.quantization",
+    "Recommended": "pocketlm.advise.recommend",
     "Model": "pocketlm.api",
     "SamplingOptions": "pocketlm.engine.sampling",
     "Speed": "pocketlm.evaluate.speed.results",
     "Stats": "pocketlm.engine.answer",
     "TokenLogprobs": "pocketlm.engine.request",
+    "Wish": "pocketlm.advise.recommend",
     "bench": "pocketlm.evaluate.speed.bench",
     "footprint": "pocketlm.advise.footprint",
     "load": "pocketlm.api",
+    "recommend": "pocketlm.advise.recommend",
 }
 
 

@@ -228,6 +228,29 @@ def test_the_table_of_cores() -> None:
         assert source == known[title].source
 
 
+def test_the_tables_of_choosing() -> None:
+    from pocketlm.advise.recommend.rules import rules
+
+    page, known = "docs/explanation/choosing.md", rules()
+    uses = {row[0].strip("`"): row[1:] for row in table(page, "use", "context")}
+    assert set(uses) == set(known.use)
+    for name, (context, speed, benchmarks, scored) in uses.items():
+        use = known.use[name]
+        assert (context, scored) == (f"{use.context:,}", f"`{use.table}`")
+        assert speed == f"{use.min_speed:g}"
+        wanted = (f"{benchmark} {weight:g}" for benchmark, weight in use.benchmarks.items())
+        assert benchmarks == ", ".join(wanted), name
+    guidelines = {row[0]: row[1] for row in table(page, "guideline", "points")}
+    assert guidelines == {one.says: f"{one.points:g}" for one in known.guideline.values()}
+    losses = table(page, "file type", "Llama 3 8B")
+    for name, published, measured, times in losses:
+        assert float(published) == known.loss.types[name]
+        assert times == f"{float(measured.split()[0]) / float(published):.1f}"
+    fitted = math.prod(float(row[2].split()[0]) / float(row[1]) for row in losses)
+    exponent = math.log(fitted) / len(losses) / math.log(known.loss.parameters / 134_515_008)
+    assert known.loss.exponent == round(exponent, 2)
+
+
 def test_the_table_of_errors() -> None:
     found = {}
     for name, _, code, status in table("docs/reference/errors.md", "class", "when"):

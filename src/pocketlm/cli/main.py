@@ -46,6 +46,8 @@ VERBS: dict[str, tuple[str, str]] = {
     "eval": ("pocketlm.cli.eval", "evaluate"),
     "bench": ("pocketlm.cli.bench", "bench"),
     "catalog": ("pocketlm.cli.catalog", "catalog"),
+    "recommend": ("pocketlm.cli.recommend", "recommend"),
+    "plan": ("pocketlm.cli.plan", "plan"),
     "serve": ("pocketlm.cli.serve", "serve"),
     "ps": ("pocketlm.cli.ps", "ps"),
     "stop": ("pocketlm.cli.stop", "stop"),
