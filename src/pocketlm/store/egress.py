@@ -16,7 +16,7 @@ import urllib.request
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from pocketlm.errors import RequestError, SourceError
@@ -129,18 +129,32 @@ def _from_environment() -> frozenset[str]:
 
 
 def _pinned(egress: Egress, verify: ssl.SSLContext | bool) -> httpx.BaseTransport:
-    import httpcore
     import httpx
 
-    class Pinned(httpcore.SyncBackend):
-        """Connects to the address that was checked; TLS still asks for the host's name."""
+    class Pinned(httpx.BaseTransport):
+        """Connects to the address that was checked; HTTP and TLS still say and want the name."""
 
-        def connect_tcp(self, host: str, port: int, *args: Any, **options: Any) -> Any:
-            return super().connect_tcp(egress.address(host, port), port, *args, **options)
+        def __init__(self) -> None:
+            # One for each name: a connection that TLS has checked for one is not used for another.
+            self._by_name: dict[str, httpx.HTTPTransport] = {}
 
-    context = httpx.create_ssl_context() if verify is True else verify
-    transport = httpx.HTTPTransport()
-    transport._pool = httpcore.ConnectionPool(
-        ssl_context=context or None, network_backend=Pinned(), keepalive_expiry=5.0
-    )
-    return transport
+        def handle_request(self, request: httpx.Request) -> httpx.Response:
+            url = request.url
+            port = url.port or (443 if url.scheme == "https" else 80)
+            there = httpx.Request(
+                request.method,
+                url.copy_with(host=egress.address(url.host, port)),
+                headers=request.headers,
+                stream=request.stream,
+                extensions={**request.extensions, "sni_hostname": url.host},
+            )
+            inner = self._by_name.get(url.host)
+            if inner is None:
+                inner = self._by_name.setdefault(url.host, httpx.HTTPTransport(verify=verify))
+            return inner.handle_request(there)
+
+        def close(self) -> None:
+            for inner in self._by_name.values():
+                inner.close()
+
+    return Pinned()
