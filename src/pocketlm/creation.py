@@ -18,7 +18,6 @@ from pocketlm.store.creating import (
     Base,
     base_of_blobs,
     base_of_model,
-    create,
     created_name,
 )
 from pocketlm.store.describe import describe
@@ -79,7 +78,7 @@ def make(store: Store, creation: Creation, progress: ProgressCallback = silent) 
     base = _base(store, creation, name, progress)
     if creation.quantize:
         base = _quantized(store, base, creation.quantize, name, progress)
-    return create(store.shelf, name, base, creation.additions)
+    return store.create(name, base, creation.additions)
 
 
 def _base(store: Store, creation: Creation, name: NameRef, progress: ProgressCallback) -> Base:

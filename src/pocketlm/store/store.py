@@ -27,6 +27,7 @@ from pocketlm.store.setup import Setup, setup
 from pocketlm.store.shelf import Removed, Shelf, StoredModel
 
 if TYPE_CHECKING:
+    from pocketlm.store.creating import Additions, Base
     from pocketlm.store.download import Patience
     from pocketlm.store.egress import Egress
     from pocketlm.store.push import Pushed
@@ -295,6 +296,12 @@ class Store:
             return push(self.shelf, model, where, web, progress)
 
     # Keeping order
+
+    def create(self, name: NameRef, base: Base, additions: Additions) -> StoredModel:
+        """Keeps a model made of another one; see ``pocketlm.store.creating.create``."""
+        from pocketlm.store.creating import create
+
+        return create(self.shelf, name, base, additions)
 
     def copy(self, source: str, target: str) -> StoredModel:
         """Gives a model a second name; no bytes are copied."""

@@ -11,8 +11,9 @@ from pocketlm.progress import ProgressCallback, silent
 from pocketlm.serve.config import ServeConfig
 from pocketlm.serve.guard.doors import asking
 from pocketlm.store import Store
+from pocketlm.store.creating import Additions, Base
 from pocketlm.store.egress import Egress
-from pocketlm.store.refs import PathRef, parse
+from pocketlm.store.refs import NameRef, PathRef, parse
 from pocketlm.store.shelf import Removed, StoredModel
 
 
@@ -96,6 +97,10 @@ class GuardedStore(Store):
         if name is not None:
             self.permits.require(name)
         return super().import_path(path, name, copy=copy, progress=progress)
+
+    def create(self, name: NameRef, base: Base, additions: Additions) -> StoredModel:
+        self.permits.require(str(name))
+        return super().create(name, base, additions)
 
     def copy(self, source: str, target: str) -> StoredModel:
         self._permit(source)
