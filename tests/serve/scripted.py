@@ -173,6 +173,7 @@ class ScriptedFleet:
     loaded_names: dict[str, float | None] = field(default_factory=dict)
     open: int = 0
     draining: bool = False
+    load_delay: float = 0.0  # seconds that a model takes to be there
 
     def script(self, generation: Generation) -> Script:
         given = self.script_or_function
@@ -183,6 +184,7 @@ class ScriptedFleet:
         self, name: str, *, keep_alive: float | None = None
     ) -> AsyncIterator[ScriptedModel]:
         facts = self._facts(name)
+        await asyncio.sleep(self.load_delay)
         self.kept.append(keep_alive)
         self.loaded_names[facts.name] = keep_alive
         yield ScriptedModel(self, facts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -10,6 +11,7 @@ from tests.serve.guard.conftest import MESSAGE, Site
 
 from pocketlm.serve.guard.doors import wanted
 from pocketlm.serve.guard.keys import Rate
+from pocketlm.serve.observe.requests import access
 
 
 def status(site: Site, headers: dict[str, str] | None = None, path: str = "/v1/messages") -> int:
@@ -162,6 +164,18 @@ def test_a_rate_is_kept(site: Site) -> None:
     answer = site.client.post("/v1/messages", json=MESSAGE, headers=key)
     assert 1000 < int(answer.headers["retry-after"]) <= 1800
     assert site.refused()["rate"] == 2
+
+
+def test_the_page_watches_for_free(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    key = site.key(rate=Rate(1, 3600.0))
+    with caplog.at_level(logging.INFO, logger=access.name):
+        for _ in range(5):
+            assert site.client.get("/page/live", headers=key).status_code == 200
+        assert not caplog.records
+        assert site.client.get("/v1/models", headers=key).status_code == 200
+        assert site.client.get("/v1/models", headers=key).status_code == 429
+        assert len(caplog.records) == 2
+    assert site.client.get("/page/live").status_code == 401
 
 
 def test_requests_at_once_are_limited_and_given_back(site: Site) -> None:

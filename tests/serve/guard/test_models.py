@@ -160,6 +160,16 @@ def test_an_answer_is_cut_when_its_time_is_over(make_site: Callable[..., Site]) 
     assert site.fleet.open == 0
 
 
+def test_a_load_is_not_waited_for_without_end(make_site: Callable[..., Site]) -> None:
+    site = make_site(max_seconds=0.05)
+    site.fleet.load_delay = 30
+    answer = site.client.post("/v1/messages", json=MESSAGE)
+    assert answer.status_code == 503
+    assert "was not loaded" in answer.text
+    assert int(answer.headers["Retry-After"]) >= 1
+    assert site.refused()["queue"] == 1
+
+
 def test_messages_are_counted(make_site: Callable[..., Site]) -> None:
     site = make_site(max_messages=2)
     body: dict[str, Any] = MESSAGE | {"messages": [{"role": "user", "content": "Hi"}] * 3}

@@ -18,7 +18,7 @@ from starlette.types import Scope as Connection
 from pocketlm.errors import ModelFileError
 from pocketlm.serve.guard.keys import Key, KeyFile, Scope, Uses
 from pocketlm.serve.guard.refusals import Refusal, refuse, values
-from pocketlm.serve.observe.entry import current
+from pocketlm.serve.observe.entry import UNCOUNTED, current
 from pocketlm.serve.observe.metrics import Metrics
 
 Wanted = Literal["open", "any", "read"] | Scope
@@ -77,6 +77,8 @@ class Doors:
             return
         try:
             key = self._enter(scope)
+            if key is not None and scope["path"] not in UNCOUNTED:
+                self._count(key)
         except Refusal as refusal:
             await refuse(refusal, self._metrics, scope, receive, send)
             return
@@ -85,11 +87,11 @@ class Doors:
             await self._app(scope, receive, send)
         finally:
             asking.reset(token)
-            if key is not None:
+            if key is not None and scope["path"] not in UNCOUNTED:
                 self._uses.end(key)
 
     def _enter(self, scope: Connection) -> Key | None:
-        """The key that the request is counted for; None where none is needed."""
+        """The key of the request; None where none is needed."""
         need = wanted(scope["method"], scope["path"])
         if need == "open":
             return None
@@ -109,6 +111,10 @@ class Doors:
             raise Refusal(
                 403, "scope", f"{scope['method']} {scope['path']} needs a key with scope {need}"
             )
+        return key
+
+    def _count(self, key: Key) -> None:
+        """Counts a request in; Refusal where the key has too many."""
         again = self._uses.begin(key)
         if again is not None:
             seconds = str(max(1, math.ceil(again)))
@@ -116,7 +122,6 @@ class Doors:
                 429, "rate", f"too many requests of this key: ask again in {seconds} s",
                 {"Retry-After": seconds},
             )  # fmt: skip
-        return key
 
     def _valid(self, scope: Connection) -> Key:
         text = _credential(scope)

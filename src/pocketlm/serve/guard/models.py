@@ -10,7 +10,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,12 +57,29 @@ class GuardedFleet:
         self, name: str, *, keep_alive: float | None = None
     ) -> AsyncIterator[ServedModel]:
         await self._require(name)
-        try:
-            async with self.inner.use(name, keep_alive=keep_alive) as model:
-                entry = current.get()
-                if entry is not None:
-                    entry.model = model.facts.name
+        async with AsyncExitStack() as stack:
+            model = await self._enter(stack, name, keep_alive)
+            entry = current.get()
+            if entry is not None:
+                entry.model = model.facts.name
+            try:
                 yield _Guarded(model, self.config, self.metrics, entry)
+            except BusyError:
+                self.metrics.refused("queue")
+                raise
+
+    async def _enter(
+        self, stack: AsyncExitStack, name: str, keep_alive: float | None
+    ) -> ServedModel:
+        """The model, loaded; not waited for without end."""
+        wait = self.config.max_seconds
+        try:
+            async with asyncio.timeout(wait):
+                return await stack.enter_async_context(self.inner.use(name, keep_alive=keep_alive))
+        except TimeoutError as error:
+            self.metrics.refused("queue")
+            message = f"the model was not loaded after {wait:g} s"
+            raise BusyError(message, retry_after=5.0) from error
         except BusyError:
             self.metrics.refused("queue")
             raise

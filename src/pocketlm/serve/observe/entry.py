@@ -8,6 +8,10 @@ from dataclasses import dataclass, field
 
 from pocketlm.serve.generation import Ended
 
+# Asked by the open page every second and answered from what is known: it counts against no limit of
+# a key, and fills no log.
+UNCOUNTED = frozenset({"/page/live"})
+
 
 @dataclass(slots=True)
 class Entry:

@@ -16,7 +16,7 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pocketlm.serve.failures import failure
-from pocketlm.serve.observe.entry import Entry, current
+from pocketlm.serve.observe.entry import UNCOUNTED, Entry, current
 from pocketlm.serve.observe.metrics import Metrics
 from pocketlm.serve.observe.tracing import Tracing, open_tracing
 from pocketlm.serve.services import Services
@@ -76,7 +76,7 @@ class Requests:
     def _note(self, scope: Scope, status: int, entry: Entry) -> None:
         method = scope["method"] if scope["method"] in _METHODS else "other"
         self._metrics.responded(method, route_of(scope), status)
-        if access.isEnabledFor(logging.INFO):
+        if scope["path"] not in UNCOUNTED and access.isEnabledFor(logging.INFO):
             access.info("request", extra={"request": _line(scope, status, entry)})
 
 

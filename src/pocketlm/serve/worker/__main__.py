@@ -36,9 +36,10 @@ def main(descriptor: int) -> None:
         Path("/proc/self/oom_score_adj").write_text("500")
     port = Port(socket.socket(fileno=descriptor))
     messages = port.messages()
-    running = _load(port, messages)
-    if running is not None:
-        _serve(running, port, messages)
+    with suppress(ConnectionError):  # the front process has gone meanwhile
+        running = _load(port, messages)
+        if running is not None:
+            _serve(running, port, messages)
 
 
 def _load(port: Port, messages: Iterator[dict[str, Any]]) -> Running | None:
