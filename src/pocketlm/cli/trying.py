@@ -53,6 +53,7 @@ def _speaker(
     subject: Subject, prompt: str, options: Mapping[str, Any], *, kv: str, threads: int | None
 ) -> Speaker:
     from pocketlm.advise.comparison.trying import Speaker
+    from pocketlm.store.remote_refs import parse_remote
 
     @contextmanager
     def here() -> Iterator[Answer]:
@@ -69,8 +70,10 @@ def _speaker(
         with RemoteModel(subject.ref) as model:
             yield lambda cancel: _remote(model, prompt, options, cancel)
 
-    remote = subject.where == "remote"
-    return Speaker(subject.name, remote, elsewhere if remote else here)
+    if subject.where != "remote":
+        return Speaker(subject.name, False, here)
+    # A server on this machine would compute on the cores that are timed.
+    return Speaker(subject.name, not parse_remote(subject.ref).on_this_machine, elsewhere)
 
 
 def _local(

@@ -53,9 +53,13 @@ class RemoteRef:
         return self.base.split("/")[2]
 
     @property
+    def on_this_machine(self) -> bool:
+        return re.sub(r":\d+$", "", self.host) in _LOOPBACK
+
+    @property
     def private(self) -> bool:
         """Whether what is sent cannot be read on the way: https, or this very machine."""
-        return self.base.startswith("https:") or re.sub(r":\d+$", "", self.host) in _LOOPBACK
+        return self.base.startswith("https:") or self.on_this_machine
 
 
 def is_remote(text: str) -> bool:

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-_WIDTH, _LABEL, _VALUE = 720, 96, 96  # of the picture, of what stands left and right of the bars
+_WIDTH, _VALUE = 720, 96  # of the picture, of what stands right of the bars
+_CHARACTER, _LONGEST = 8.2, 30  # width of one in a label, and the most that a label has
 _BAR, _GAP, _GROUP_GAP, _TOP = 16, 3, 12, 10
 COLOURS = 8  # classes c0 … c7 of the page's style; more models begin again
 
@@ -36,22 +37,23 @@ class Chart:
 def svg(chart: Chart, name: str) -> str:
     """The picture; ``name`` is unique in the page."""
     largest = max((v for row in chart.values for v in row if v is not None), default=0) or 1
-    scale = (_WIDTH - _LABEL - _VALUE) / largest
+    labels = [g if len(g) <= _LONGEST else g[: _LONGEST - 1] + "…" for g in chart.groups]
+    left = round(_CHARACTER * max((len(label) for label in labels), default=0)) + 16
+    scale = (_WIDTH - left - _VALUE) / largest
     parts: list[str] = []
     y = _TOP
-    for label, values, texts in zip(chart.groups, chart.values, chart.texts, strict=True):
+    rows = zip(chart.groups, labels, chart.values, chart.texts, strict=True)
+    for group, label, values, texts in rows:
         shown = [i for i, value in enumerate(values) if value is not None]
         middle = y + len(shown) * (_BAR + _GAP) / 2
-        parts.append(
-            f'<text class="group" x="{_LABEL - 8}" y="{middle:.1f}">{escape(label)}</text>'
-        )
+        parts.append(f'<text class="group" x="{left - 8}" y="{middle:.1f}">{escape(label)}</text>')
         for i in shown:
             length = max(1.0, (values[i] or 0) * scale)
-            text = f"{chart.series[i]}, {label}: {texts[i]}"
+            text = f"{chart.series[i]}, {group}: {texts[i]}"
             parts.append(
-                f'<rect class="c{i % COLOURS}" x="{_LABEL}" y="{y}" width="{length:.1f}" '
+                f'<rect class="c{i % COLOURS}" x="{left}" y="{y}" width="{length:.1f}" '
                 f'height="{_BAR}"><title>{escape(text)}</title></rect>'
-                f'<text class="value" x="{_LABEL + length + 5:.1f}" y="{y + _BAR / 2:.1f}">'
+                f'<text class="value" x="{left + length + 5:.1f}" y="{y + _BAR / 2:.1f}">'
                 f"{escape(texts[i])}</text>"
             )
             y += _BAR + _GAP

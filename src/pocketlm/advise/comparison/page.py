@@ -14,6 +14,7 @@ from pocketlm.advise.comparison.layout import NONE, Table, in_type, tables
 from pocketlm.advise.comparison.records import Comparison, Sized
 from pocketlm.advise.comparison.trying import Tried
 
+_NAMED = 4  # models that the page's title has the names of
 _STYLE = """
 :root{color-scheme:light dark;--ground:#fff;--text:#1b1d22;--soft:#5b6270;--line:#d9dce3;
 --c0:#2f6fde;--c1:#c4572b;--c2:#2b8a57;--c3:#8a4fc7;--c4:#a87a00;--c5:#c03a6b;--c6:#12808c;--c7:#666c78}
@@ -40,7 +41,8 @@ svg .group{text-anchor:end}
 def page(found: Comparison, *, prompt: str | None = None, tried: Sequence[Tried] = ()) -> str:
     """The whole file."""
     names = [subject.name for subject in found.subjects]
-    title = escape("Comparison of " + ", ".join(names))
+    of = ", ".join(names) if len(names) <= _NAMED else f"{len(names)} models"
+    title = escape(f"Comparison of {of}")
     charts = dict(_charts(found))
     parts = []
     for number, table in enumerate(tables(found)):

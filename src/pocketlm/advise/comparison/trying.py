@@ -70,7 +70,7 @@ class Speaker:
 
     Attributes:
         name: to be shown.
-        remote: whether it computes elsewhere.
+        remote: whether it computes elsewhere, so that it can answer meanwhile.
         open: loads or connects it and gives what answers.
     """
 

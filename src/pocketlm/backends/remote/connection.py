@@ -160,9 +160,10 @@ class Connection:
                 hint="The key or login is wrong, or has no right to this model.",
             )
         if status == 404:
+            of_azure = self.ref.scheme == "azure"
             return NotFoundError(
                 f"{host} has no model '{model}' ({status}){said}",
-                hint="An azure: ref names the deployment, which may differ from the model's name.",
+                hint="An azure: ref names the deployment, not the model." if of_azure else None,
             )
         if status in (400, 422) and (code == "content_filter" or filters):
             why = f" for {', '.join(filters)}" if filters else ""
@@ -211,7 +212,7 @@ def _told(body: bytes) -> tuple[str, str, str, list[str]]:
         if isinstance(found, dict) and found.get("filtered") is True
     ]
     code, parameter, message = (str(error.get(key) or "") for key in ("code", "param", "message"))
-    return code, parameter, short(message), filters[:8]
+    return code, parameter, short(message).removesuffix("."), filters[:8]
 
 
 def short(text: str) -> str:

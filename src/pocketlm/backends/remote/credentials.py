@@ -11,6 +11,7 @@ A secret is sent to the host of the ref alone, and only where nobody on the way 
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -53,6 +54,8 @@ class Credential:
         try:
             if self._library is None:
                 identity = importlib.import_module("azure.identity")
+                # Python would print its warnings, of all that it tried, where nobody handles them.
+                logging.getLogger("azure").addHandler(logging.NullHandler())
                 self._library = identity.DefaultAzureCredential()
         except ImportError as error:
             raise RequestError(f"there is no credential for {self.ref.host}", hint=hint) from error
