@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,18 @@ def test_json_is_what_python_gives(pocketlm: Run, model: Path, text: Path, task:
     assert done.json() == dataclasses.asdict(expected)
     assert done.json()["perplexity"]["tokens"] == 199
     assert done.json()["divergence"]["mean"] == 0
+
+
+def test_bits_per_byte_are_of_the_bytes_that_count(model: Path, text: Path) -> None:
+    """With a stride all of the text counts but its first token."""
+    import pocketlm as package
+
+    words = text.read_text("utf-8")[:300].strip()
+    found = package.evaluate(str(model), text=words, context=40, stride=20, threads=1)
+    assert found.perplexity is not None
+    bits = found.perplexity.nll * found.perplexity.tokens / math.log(2)
+    assert found.bits_per_byte is not None
+    assert bits / len(words.encode()) <= found.bits_per_byte <= bits / (len(words.encode()) - 20)
 
 
 def test_people_read_lines(pocketlm: Run, model: Path, text: Path, task: Path) -> None:
