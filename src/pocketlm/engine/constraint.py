@@ -40,6 +40,14 @@ _LIMITS: dict[str, Any] = {
 # White space between the parts of a JSON text: enough to indent, but small models never end it.
 _SPACE = r"[ \t\n\r]{1,40}"
 
+_TOKEN_BYTES = 340
+
+
+def grammars_memory(vocab: int) -> int:
+    """Bytes that the library keeps of a vocabulary from the first constraint on: measured, 16 MB of
+    49,152 tokens and 73 MB of 262,144, and a fifth more."""
+    return _TOKEN_BYTES * vocab
+
 
 class Grammars:
     """Makes the constraints of one model. Thread-safe.

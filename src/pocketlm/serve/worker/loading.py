@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pocketlm.engine.build import build_engine, choose_context, plan_memory
+from pocketlm.engine.constraint import grammars_memory
 from pocketlm.engine.engine import Engine
 from pocketlm.engine.options import EngineOptions
 from pocketlm.engine.prompts import TextSide, text_side
@@ -55,7 +56,8 @@ def open_order(order: Order) -> Opened:
     context = choose_context(options.context, trained)
     shared = options.kv_tokens or _SHARED_POSITIONS
     options = replace(options, context=context, kv_tokens=max(context, shared))
-    return Opened(spec, options, plan_memory(spec, options).total)
+    memory = plan_memory(spec, options).total + grammars_memory(spec.config.vocab)
+    return Opened(spec, options, memory)
 
 
 def load(order: Order, opened: Opened) -> Running:
