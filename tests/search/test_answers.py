@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -152,6 +153,20 @@ def test_what_is_no_json(
     server.put("/facts", body)
     with pytest.raises(SourceError, match="no JSON"):
         clock.answers(tmp_path).get(ask)
+
+
+def test_an_answer_without_end_is_cut(
+    server: LocalServer,
+    ask: Ask,
+    clock: Clock,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("pocketlm.store.web._MAX_DOCUMENT", 1000)
+    server.put("/facts", b"[" + b"1," * 1000 + b"1]")
+    for question in (ask, replace(ask, content=b"{}")):
+        with pytest.raises(SourceError, match="longer than 1,000 bytes"):
+            clock.answers(tmp_path).get(question)
 
 
 def test_a_lost_host_is_waited_for_once(

@@ -143,6 +143,24 @@ def test_offline_counts_that_are_kept_are_used_and_none_is_tried(
     assert found == {"acme/a": ("headers", None), "acme/b": (None, None)}
 
 
+def test_a_busy_hub_is_left_alone(hub: FakeHub) -> None:
+    for name in ("acme/a", "acme/b", "acme/c"):
+        repository(hub, name, {"config.json": CONFIG, "model.safetensors": TIED})
+        path = f"/{name}/resolve/{COMMIT}/config.json"
+        hub.server.put(path, status=429, headers={"Retry-After": "300"})
+    results = search(Query())
+    assert [found.counted for found in results.found] == [None] * 3
+    (note,) = results.notes
+    assert "too many requests (429) and wants the next one in 5 minutes" in note
+    assert all(found.uncounted is None for found in results.found)
+
+
+def test_what_lies_beside_the_weights_is_not_counted(hub: FakeHub) -> None:
+    files = {"imatrix.gguf": b"?", "M-imatrix.gguf": b"?", "mmproj-M.gguf": b"?", "z.gguf": gguf()}
+    repository(hub, "acme/a", files)
+    assert one().parameters == 50_000
+
+
 def header(length: int, rest: bytes = b"{}") -> bytes:
     return struct.pack("<Q", length) + rest
 

@@ -80,6 +80,16 @@ def test_the_question_is_that_of_the_hubs_own_client(
     assert ours == theirs
 
 
+def test_a_licence_that_the_hub_does_not_know_is_looked_for_here(hub: FakeHub) -> None:
+    """It files what has a name of its own under "other"."""
+    hub.records = [
+        record("LiquidAI/a", cardData={"license": "other", "license_name": "lfm1.0"}),
+        record("acme/b"),
+    ]
+    assert ids(Query(licences=("lfm1.0",))) == ["LiquidAI/a"]
+    assert "filter" not in urllib.parse.parse_qs(hub.asked[0].path.partition("?")[2])
+
+
 def test_a_wider_range_is_asked_for_than_is_let_through(hub: FakeHub) -> None:
     hub.records = [
         record("acme/a", safetensors={"total": 3_000_000_000}),

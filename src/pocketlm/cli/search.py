@@ -85,6 +85,7 @@ def search(
 ) -> None:
     """Find models on the Hugging Face hub, in Azure's catalog or in the curated one."""
     from pocketlm import search as floor
+    from pocketlm.cli.output import progress
     from pocketlm.search.query import parse_benchmark, parse_query, parse_since
 
     query = parse_query(
@@ -114,7 +115,8 @@ def search(
         count=count,
         refresh=refresh,
     )
-    results = floor.search(query)
+    with progress() as report:
+        results = floor.search(query, progress=report)
     _warn(results)
     if as_json:
         _write_json(results, query)

@@ -176,7 +176,7 @@ def _refusal(response: httpx.Response, ask: Ask, now: datetime) -> PocketLMError
     host, status = urlsplit(ask.url).netloc, response.status_code
     if status == 429:
         wait = retry_after(response, now)
-        when = "later" if wait is None else f"in {_duration(wait)}"
+        when = "later" if wait is None else f"in {duration(wait)}"
         return SourceError(
             f"{host} has had too many requests (429) and wants the next one {when}",
             hint="A token in HF_TOKEN raises the hub's limit." if _is_hub(ask) else None,
@@ -195,5 +195,6 @@ def _is_hub(ask: Ask) -> bool:
     return ask.content is None
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """How long to wait, in words."""
     return f"{seconds:.0f} seconds" if seconds < 120 else f"{seconds / 60:.0f} minutes"

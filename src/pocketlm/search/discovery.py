@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pocketlm.errors import PocketLMError
+from pocketlm.progress import ProgressCallback, silent
 from pocketlm.search.answers import Answers
 from pocketlm.search.cache import Cache
 from pocketlm.search.curated import search_catalog
@@ -20,11 +21,14 @@ from pocketlm.store.web import Web
 PATIENCE_S = 15.0
 
 
-def search(query: Query, *, settings: Settings | None = None) -> Results:
+def search(
+    query: Query, *, settings: Settings | None = None, progress: ProgressCallback = silent
+) -> Results:
     """Models that fit ``query``.
 
     settings: where answers are kept, and whether the network may be used; the environment's
         without.
+    progress: is told how far the counting is.
 
     Raises SourceError where nothing at all could be had.
     """
@@ -41,7 +45,7 @@ def search(query: Query, *, settings: Settings | None = None) -> Results:
         for source in wanted:
             answers = Answers(web, cache, refresh=query.refresh)
             try:
-                models, origin = _SOURCES[source](query, answers, notes)
+                models, origin = _SOURCES[source](query, answers, notes, progress)
             except PocketLMError as error:
                 errors.append(error)
                 origins.append(Origin(source, failure=str(error)))
@@ -54,10 +58,12 @@ def search(query: Query, *, settings: Settings | None = None) -> Results:
     return Results(tuple(found), tuple(origins), tuple(notes + cache.faults))
 
 
-def _hub(query: Query, answers: Answers, notes: list[str]) -> tuple[list[Found], Origin]:
+def _hub(
+    query: Query, answers: Answers, notes: list[str], progress: ProgressCallback
+) -> tuple[list[Found], Origin]:
     from pocketlm.search.hub import Hub
 
-    hub = Hub(answers)
+    hub = Hub(answers, progress)
     models = hub.search(query, query.page * query.limit + 1)
     page = _page(models, query)
     if query.count:
@@ -66,12 +72,16 @@ def _hub(query: Query, answers: Answers, notes: list[str]) -> tuple[list[Found],
     return page, _origin("hub", query, models, answers, hub.looked_at)
 
 
-def _catalog(query: Query, answers: Answers, notes: list[str]) -> tuple[list[Found], Origin]:
+def _catalog(
+    query: Query, answers: Answers, notes: list[str], progress: ProgressCallback
+) -> tuple[list[Found], Origin]:
     models, looked_at = search_catalog(query)
     return _page(models, query), _origin("catalog", query, models, answers, looked_at)
 
 
-def _azure(query: Query, answers: Answers, notes: list[str]) -> tuple[list[Found], Origin]:
+def _azure(
+    query: Query, answers: Answers, notes: list[str], progress: ProgressCallback
+) -> tuple[list[Found], Origin]:
     if query.subscription is not None:
         from pocketlm.search.azure_account import search_subscription
 
@@ -103,5 +113,5 @@ def _origin(
     )
 
 
-_Source = Callable[[Query, Answers, list[str]], tuple[list[Found], Origin]]
+_Source = Callable[[Query, Answers, list[str], ProgressCallback], tuple[list[Found], Origin]]
 _SOURCES: dict[SourceName, _Source] = {"catalog": _catalog, "hub": _hub, "azure": _azure}

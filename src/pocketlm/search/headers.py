@@ -12,10 +12,12 @@ import json
 import re
 import urllib.parse
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
-from pocketlm.errors import ModelFileError, PocketLMError, SourceError, UnsupportedError
+from pocketlm.errors import BusyError, ModelFileError, SourceError, UnsupportedError
 from pocketlm.gguf.prefix import TooShortError, parse_prefix
+from pocketlm.search.answers import retry_after
 from pocketlm.store.facts import gguf_parameters, safetensors_parameters, safetensors_tensors
 from pocketlm.store.refs import HubRef
 from pocketlm.store.sources.hub import Entry, choose
@@ -27,7 +29,7 @@ _FIRST_GGUF = 1 << 20
 _FIRST_SAFETENSORS = 128 << 10
 _MOST_CONFIG = 4 << 20
 _TOTAL = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})")
-_ADAPTERS = ("adapter_", "mmproj")
+_BESIDE = re.compile(r"adapter_|mmproj|imatrix|.*[-_.]imatrix", re.IGNORECASE)
 
 
 class Repository:
@@ -44,7 +46,7 @@ class Repository:
     def read(self, name: str, start: int, end: int) -> tuple[bytes, int]:
         """Bytes ``start`` to before ``end`` of a file, fewer where it ends, and its size.
 
-        Raises SourceError and NotFoundError.
+        Raises SourceError and NotFoundError, BusyError where the hub wants to be left alone.
         """
         url = self._base + urllib.parse.quote(name)
         asked = dict(self._headers) | {
@@ -56,6 +58,9 @@ class Repository:
             return SourceError(f"{name} broke off: {error or type(error).__name__}")
 
         with self._web.stream(url, asked, broken) as response:
+            if response.status_code == 429:
+                wait = retry_after(response, datetime.now(UTC))
+                raise BusyError("the hub has had too many requests (429)", retry_after=wait or 60.0)
             if response.status_code not in (200, 206):
                 raise self._web.refusal(response, name)
             first, size = _place(response.status_code, response.headers, name)
@@ -102,13 +107,13 @@ def count_parameters(repository: Repository, repo: str, files: Sequence[str]) ->
 def _weights(repo: str, files: Sequence[str]) -> list[str]:
     """The files that a pull without a choice would take; any one of several GGUFs."""
     org, _, name = repo.rpartition("/")
-    entries = [Entry(file, None, None, None) for file in files if not file.startswith(_ADAPTERS)]
-    ggufs = sorted(e.path for e in entries if e.path.lower().endswith(".gguf"))
+    named = [file for file in files if not _BESIDE.match(file.rpartition("/")[2])]
+    entries = [Entry(file, None, None, None) for file in named]
+    ggufs = sorted(file for file in named if file.lower().endswith(".gguf"))
     whole = "config.json" in files and any(
         e.path.endswith(".safetensors") and "/" not in e.path for e in entries
     )
-    plain = [n for n in ggufs if not n.rpartition("/")[2].startswith(_ADAPTERS)]
-    wanted = None if whole or not plain else plain[0]
+    wanted = None if whole or not ggufs else ggufs[0]
     chosen = choose(HubRef(org, name, "main", wanted), entries)
     return [entry.path for entry, role in chosen if role == "weights"]
 
@@ -150,8 +155,3 @@ def _gguf(repository: Repository, name: str) -> int:
         if not more:
             raise SourceError(f"{name} broke off")
         data += more
-
-
-def reason(error: PocketLMError) -> str:
-    """Why it was not counted, on one short line."""
-    return error.message[:120]

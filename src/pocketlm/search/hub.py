@@ -21,8 +21,9 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from pocketlm.catalog import size_class
-from pocketlm.errors import PocketLMError, SourceError
-from pocketlm.search.answers import Answers, Ask
+from pocketlm.errors import BusyError, PocketLMError, SourceError
+from pocketlm.progress import Progress, ProgressCallback, silent
+from pocketlm.search.answers import Answers, Ask, duration
 from pocketlm.search.cache import Kept
 from pocketlm.search.fields import count, mapping
 from pocketlm.search.filters import fits, fits_parameters, order
@@ -46,6 +47,17 @@ _SORT = {
     "downloads": "downloads", "likes": "likes", "trending": "trendingScore",
     "created": "createdAt", "modified": "lastModified",
 }  # fmt: skip
+# Licences that the hub can filter by. Of others it knows no more than that they are others.
+_LICENCES = frozenset((
+    "afl-3.0", "agpl-3.0", "apache-2.0", "artistic-2.0", "bigcode-openrail-m",
+    "bigscience-bloom-rail-1.0", "bigscience-openrail-m", "bsd", "bsd-2-clause", "bsd-3-clause",
+    "bsl-1.0", "c-uda", "cc", "cc-by-2.0", "cc-by-3.0", "cc-by-4.0", "cc-by-nc-2.0", "cc-by-nc-3.0",
+    "cc-by-nc-4.0", "cc-by-nc-nd-4.0", "cc-by-nc-sa-4.0", "cc-by-nd-4.0", "cc-by-sa-3.0",
+    "cc-by-sa-4.0", "cc0-1.0", "creativeml-openrail-m", "ecl-2.0", "epl-2.0", "eupl-1.1", "gemma",
+    "gfdl", "gpl", "gpl-2.0", "gpl-3.0", "isc", "lgpl", "lgpl-2.1", "lgpl-3.0", "llama2", "llama3",
+    "llama3.1", "llama3.2", "llama3.3", "llama4", "mit", "mpl-2.0", "odc-by", "openrail",
+    "openrail++", "osl-3.0", "pddl", "unlicense", "wtfpl", "zlib",
+))  # fmt: skip
 # What the hub's total may be of the true count: 4-bit weights in bytes of 8, with other tensors
 # beside them; a head stored twice in a model that is mostly vocabulary.
 _LEAST_SHARE, _MOST_SHARE = 1 / 8, 2.0
@@ -60,7 +72,7 @@ class Hub:
         notes: bounds that were met, records that were skipped.
     """
 
-    def __init__(self, answers: Answers) -> None:
+    def __init__(self, answers: Answers, progress: ProgressCallback = silent) -> None:
         self.endpoint = (os.environ.get("HF_ENDPOINT") or DEFAULT_ENDPOINT).rstrip("/")
         self.looked_at = 0
         self.notes: list[str] = []
@@ -69,6 +81,8 @@ class Hub:
         self._answers = answers
         self._known = Known.now()
         self._counts_left = MOST_COUNTS
+        self._busy = False
+        self._report = progress
 
     def search(self, query: Query, wanted: int) -> list[Found]:
         """The first ``wanted`` models that fit, in the hub's order, or as many as there are.
@@ -99,7 +113,8 @@ class Hub:
         if todo:
             with ThreadPoolExecutor(min(_AT_ONCE, len(todo))) as threads:
                 results = threads.map(self._count_one, [found[i] for i in todo])
-                for i, one in zip(todo, results, strict=True):
+                for done, (i, one) in enumerate(zip(todo, results, strict=True)):
+                    self._report(Progress("count parameters", done, len(todo)))
                     counted[i] = one
         return counted
 
@@ -109,10 +124,17 @@ class Hub:
         kept = self._answers.cache.get(key) if found.revision else None
         total = count(mapping(kept.body).get("parameters")) if kept else None
         if total is None:
-            if self._answers.web.offline or self._answers.failures:
+            if self._busy or self._answers.web.offline or self._answers.failures:
                 return found  # the hub is not there, as has been said
             try:
                 total = self._read_headers(found)
+            except BusyError as error:
+                self._busy = True
+                self._note(
+                    f"{error.message} and wants the next one in {duration(error.retry_after)}: "
+                    "what is not counted has the hub's totals"
+                )
+                return found
             except PocketLMError as error:
                 return replace(found, uncounted=" ".join(error.message.split())[:160])
             if found.revision:
@@ -204,7 +226,7 @@ def question(query: Query) -> list[tuple[str, str]]:
 
 
 def _filters(query: Query) -> Iterator[str]:
-    if len(query.licences) == 1:
+    if len(query.licences) == 1 and query.licences[0].lower() in _LICENCES:
         yield f"license:{query.licences[0].lower()}"
     for values in (query.languages, query.formats):
         if len(values) == 1:
