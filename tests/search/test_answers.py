@@ -244,7 +244,7 @@ def test_an_unreachable_network_is_said(pocketlm: Run, monkeypatch: pytest.Monke
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     code, _, err = pocketlm("search")
     assert code == 1
-    assert "could not be reached" in err
+    assert "http://127.0.0.1:9/api/models could not be reached" in err
     assert "Check the network" in err
 
 

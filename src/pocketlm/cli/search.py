@@ -224,7 +224,8 @@ def _notes(found: Found, query: Query) -> Iterator[str]:
     wanted = {plain(limit.benchmark) for limit in query.benchmarks}
     for score in found.scores:
         if plain(score.benchmark) in wanted:
-            yield f"{score.benchmark} {score.value:g}"
+            whose = f" ({score.source})" if score.source and "/" not in score.source else ""
+            yield f"{score.benchmark} {score.value:g}{whose}"
 
 
 def _differ(one: int, other: int | None, share: float) -> bool:

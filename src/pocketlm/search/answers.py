@@ -127,8 +127,10 @@ class Answers:
         try:
             response, body = self._tried(ask, headers)
         except SourceError as error:
-            self._lost[host] = error
-            raise
+            where = ask.url.partition("?")[0]  # filters make the URL too long to read
+            lost = SourceError(error.message.replace(ask.url, where), hint=error.hint)
+            self._lost[host] = lost
+            raise lost from error
         if response.status_code == 304 and kept is not None:
             return Kept(kept.body, self._now(), kept.headers)
         if response.status_code != 200:

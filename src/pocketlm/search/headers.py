@@ -26,6 +26,7 @@ from pocketlm.store.web import Web
 MOST_HEADER = 32 << 20
 MOST_FILES = 24
 _FIRST_GGUF = 1 << 20
+_MORE_GGUF = 2 << 20
 _FIRST_SAFETENSORS = 128 << 10
 _MOST_CONFIG = 4 << 20
 _TOTAL = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})")
@@ -38,10 +39,14 @@ class Repository:
     Args:
         base: URL of the folder ``resolve/COMMIT/``.
         headers: for the hub, such as the token.
+
+    Attributes:
+        received: bytes of files so far.
     """
 
     def __init__(self, web: Web, base: str, headers: Mapping[str, str]) -> None:
         self._web, self._base, self._headers = web, base, headers
+        self.received = 0
 
     def read(self, name: str, start: int, end: int) -> tuple[bytes, int]:
         """Bytes ``start`` to before ``end`` of a file, fewer where it ends, and its size.
@@ -69,6 +74,7 @@ class Repository:
             data = bytearray()
             for chunk in self._web.chunks(response, broken):
                 data += chunk
+                self.received += len(chunk)
                 if len(data) >= end - start:
                     break
         return bytes(data[: end - start]), size
@@ -148,7 +154,7 @@ def _gguf(repository: Repository, name: str) -> int:
         try:
             return gguf_parameters(parse_prefix(data, size, Path(name)).tensors)
         except TooShortError:
-            end = min(2 * len(data), size, MOST_HEADER)
+            end = min(len(data) + _MORE_GGUF, size, MOST_HEADER)
             if end <= len(data):
                 raise ModelFileError(f"the header of {name} does not end") from None
         more = repository.read(name, len(data), end)[0]

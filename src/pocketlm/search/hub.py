@@ -37,6 +37,7 @@ from pocketlm.store.sources.hub import DEFAULT_ENDPOINT, hub_token
 PAGE = 100
 MOST_PAGES = 10
 MOST_COUNTS = 120
+MOST_BYTES = 96 << 20
 _AT_ONCE = 8
 _EXPAND = (
     "author", "cardData", "createdAt", "downloads", "evalResults", "gated", "gguf", "lastModified",
@@ -82,6 +83,7 @@ class Hub:
         self._known = Known.now()
         self._counts_left = MOST_COUNTS
         self._busy = False
+        self._received = 0
         self._report = progress
 
     def search(self, query: Query, wanted: int) -> list[Found]:
@@ -124,8 +126,9 @@ class Hub:
         kept = self._answers.cache.get(key) if found.revision else None
         total = count(mapping(kept.body).get("parameters")) if kept else None
         if total is None:
-            if self._busy or self._answers.web.offline or self._answers.failures:
-                return found  # the hub is not there, as has been said
+            gone = self._answers.web.offline or self._answers.failures
+            if gone or self._busy or self._received > MOST_BYTES:
+                return found  # as has been said
             try:
                 total = self._read_headers(found)
             except BusyError as error:
@@ -145,7 +148,15 @@ class Hub:
         revision = found.revision or "main"
         base = f"{self.endpoint}/{urllib.parse.quote(found.id)}/resolve/{revision}/"
         repository = Repository(self._answers.web, base, self._headers)
-        return count_parameters(repository, found.id, found.files)
+        try:
+            return count_parameters(repository, found.id, found.files)
+        finally:
+            self._received += repository.received
+            if self._received > MOST_BYTES:
+                self._note(
+                    f"more than {MOST_BYTES >> 20} MiB of headers were read: "
+                    "what is not counted has the hub's totals"
+                )
 
     def _pages(self, query: Query) -> Iterator[list[Found]]:
         url: str | None = f"{self.endpoint}/api/models?{urllib.parse.urlencode(question(query))}"
