@@ -221,6 +221,21 @@ def test_the_index_is_asked_in_the_region_that_the_gallery_names(foundry: FakeAz
     assert foundry.server.asked("/westus2/index")
 
 
+def test_a_busy_catalog_is_waited_for_or_said(
+    foundry: FakeAzure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    naps: list[float] = []
+    monkeypatch.setattr("time.sleep", naps.append)
+    foundry.server.put("/gallery", status=429, headers={"Retry-After": "3600"})
+    foundry.status["index"] = 404
+    with pytest.raises(SourceError, match="wants the next one in 60 minutes"):
+        search(Query(source="azure"))
+    answer = json.dumps({"summaries": [summary("a")]}).encode()
+    foundry.server.put("/gallery", answer, statuses=[429], headers={"Retry-After": "3"})
+    assert len(search(Query(source="azure")).found) == 1
+    assert naps == [3.0]
+
+
 def test_where_both_fail_both_are_said(foundry: FakeAzure) -> None:
     foundry.status = {"gallery": 403, "index": 401}
     with pytest.raises(SourceError, match=r"\(403\).*\(401\)"):

@@ -114,6 +114,50 @@ def test_pages(arm: LocalServer) -> None:
     assert [found.id for found in search(QUERY).found] == ["a", "b"]
 
 
+def account(name: str, kind: str = "AIServices") -> dict[str, Any]:
+    place = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/rg-{name}"
+    return {
+        "id": f"{place}/providers/Microsoft.CognitiveServices/accounts/{name}",
+        "name": name,
+        "kind": kind,
+        "location": "eastus",
+        "properties": {
+            "customSubDomainName": name,
+            "endpoint": f"https://{name}.cognitiveservices.azure.com/",
+            "provisioningState": "Succeeded",
+        },
+    }
+
+
+def test_what_is_deployed_is_found_by_the_ref_that_it_is_used_by(arm: LocalServer) -> None:
+    accounts = [account("contoso"), account("old", "OpenAI"), account("bad_name")]
+    root = f"/subscriptions/{SUBSCRIPTION}"
+    arm.put(
+        f"{root}/providers/Microsoft.CognitiveServices/accounts",
+        json.dumps({"value": accounts}).encode(),
+    )
+    for one in accounts:
+        deployment = {
+            "id": f"{one['id']}/deployments/phi",
+            "name": "phi",
+            "sku": {"name": "GlobalStandard", "capacity": 1},
+            "properties": {
+                "model": {"format": "Microsoft", "name": "Phi-4-mini-instruct", "version": "1"},
+                "provisioningState": "Succeeded",
+                "capabilities": {"chatCompletion": "true"},
+            },
+        }
+        arm.put(f"{one['id']}/deployments", json.dumps({"value": [deployment]}).encode())
+    results = search(Query(source="azure", subscription=SUBSCRIPTION, tasks=("text-generation",)))
+    assert {found.ref for found in results.found} == {
+        "azure:contoso/phi", "azure:old.openai.azure.com/phi",
+    }  # fmt: skip
+    (found, _) = results.found
+    assert (found.id, found.catalog) == ("Phi-4-mini-instruct", "phi4-mini:3.8b")
+    assert found.deployments == ("serverless",)
+    assert results.origins[0].looked_at == 3
+
+
 @pytest.mark.parametrize(
     ("status", "headers", "says"),
     [

@@ -265,7 +265,7 @@ def test_json(hub: FakeHub, pocketlm: Run) -> None:
         (("--since", "yesterday"), "'yesterday' is no date"),
         (("--limit", "0"), "limit is 0"),
         (("--page", "99"), "page is 99"),
-        (("--location", "eastus"), "belong together"),
+        (("--location", "eastus"), "needs the subscription"),
     ],
 )
 def test_wrong_options_say_what_is_right(

@@ -42,9 +42,11 @@ _Sold = Annotated[
     bool | None, typer.Option("--sold-by-azure/--not-sold-by-azure", help="Azure: under its SLA.")
 ]
 _Subscription = Annotated[
-    str | None, typer.Option(help="Azure: what this subscription can deploy, instead.")
+    str | None, typer.Option(help="Azure: what this subscription has deployed, instead.")
 ]
-_Location = Annotated[str | None, typer.Option(help="The region to deploy in, as eastus.")]
+_Location = Annotated[
+    str | None, typer.Option(help="Azure: what it can deploy in this region, as eastus.")
+]
 _Sort = Annotated[str, typer.Option(help="downloads, likes, trending, created or modified.")]
 _Limit = Annotated[int, typer.Option(help="Models of each source on a page.")]
 _Page = Annotated[int, typer.Option(help="Which page.")]
@@ -184,7 +186,7 @@ def _write_table(results: Results, query: Query) -> None:
 
 def _row(found: Found, query: Query) -> list[str]:
     return [
-        found.ref if found.source != "azure" else found.id,
+        found.id if found.ref.startswith("azureml:") else found.ref,
         _parameters(found),
         found.size_class or "",
         found.licence or "not said",

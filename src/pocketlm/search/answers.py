@@ -70,7 +70,7 @@ class Answers:
         *,
         refresh: bool = False,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], None] = lambda seconds: time.sleep(seconds),
     ) -> None:
         self.web, self.cache = web, cache
         self.oldest: datetime | None = None

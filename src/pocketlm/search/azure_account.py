@@ -1,31 +1,37 @@
-"""Models that a subscription of Azure can deploy in a region, asked through Azure's own clients.
+"""What a subscription of Azure has deployed, or can deploy in a region, by Azure's own clients.
 
 ``azure-identity`` finds who the user is (environment, managed identity, the ``az`` command) and
-``azure-mgmt-cognitiveservices`` lists what Azure AI Foundry offers that subscription: the light way
-of the two there are, the other being a machine learning client with a dozen more packages.
+``azure-mgmt-cognitiveservices`` lists what Azure AI Foundry has for that subscription: the light
+way of the two there are, the other being a machine learning client with a dozen more packages. What
+is deployed is found by the ref that ``run``, ``eval`` and ``compare`` take.
 """
 
 from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
 
 from pocketlm.errors import RequestError, SourceError, UnsupportedError
 from pocketlm.search.answers import Answers
-from pocketlm.search.azure_records import read_summary
+from pocketlm.search.azure_records import deployments, read_summary
 from pocketlm.search.cache import Kept
 from pocketlm.search.fields import items, mapping, text
 from pocketlm.search.filters import fits, fits_parameters, order
 from pocketlm.search.found import Found
 from pocketlm.search.known import Known
 from pocketlm.search.query import Query
+from pocketlm.store.remote_refs import parse_remote
 
 _SUBSCRIPTION = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _LOCATION = re.compile(r"[a-z0-9]{2,40}")
+_GROUP = re.compile(r"/resourceGroups/([^/]+)/", re.IGNORECASE)
 _MOST = 5000
+_MOST_ACCOUNTS = 50
 _TIMEOUT_S = 15
 
 
@@ -37,23 +43,21 @@ def search_subscription(query: Query, answers: Answers) -> tuple[list[Found], in
         RequestError: the subscription or the location cannot be one.
         SourceError: Azure refuses or cannot be reached, and nothing is kept.
     """
-    subscription, location = query.subscription or "", query.location or ""
-    for what, value, grammar in (
-        ("subscription", subscription, _SUBSCRIPTION),
-        ("location", location, _LOCATION),
-    ):
-        if not grammar.fullmatch(value):
-            raise RequestError(f"'{value}' is no {what} of Azure")
+    subscription, location = query.subscription or "", query.location
+    if not _SUBSCRIPTION.fullmatch(subscription):
+        raise RequestError(f"'{subscription}' is no subscription of Azure, expected its id")
+    if location is not None and not _LOCATION.fullmatch(location):
+        raise RequestError(f"'{location}' is no location of Azure, expected one such as eastus")
     models = items(_kept(subscription, location, answers).body)
-    known = Known.now()
-    found = [one for model in models if (one := _found(mapping(model), known)) is not None]
+    known, read = Known.now(), _deployed if location is None else _offered
+    found = [one for model in models if (one := read(mapping(model), known)) is not None]
     distinct = {one.ref: one for one in found}
     chosen = [one for one in distinct.values() if fits(one, query) and fits_parameters(one, query)]
     return sorted(chosen, key=order(query)), len(models)
 
 
-def _kept(subscription: str, location: str, answers: Answers) -> Kept:
-    key = f"azure {subscription} {location}"
+def _kept(subscription: str, location: str | None, answers: Answers) -> Kept:
+    key = f"azure {subscription} {location or 'deployed'}"
     kept = answers.cache.get(key)
     if kept is not None and answers.is_fresh(kept):
         return answers.used(kept, cached=True)
@@ -90,19 +94,27 @@ def client(subscription: str) -> Any:
     )
 
 
-def _listed(client: Any, location: str) -> list[object]:
-    """The models as JSON. Raises SourceError, whatever the clients raise."""
+def _listed(client: Any, location: str | None) -> list[object]:
+    """The models or deployments as JSON. Raises SourceError, whatever the clients raise."""
     failures = importlib.import_module("azure.core.exceptions")
-    found: list[object] = []
     try:
-        for model in client.models.list(location):
-            found.append(model.serialize(keep_readonly=True))
-            if len(found) >= _MOST:
-                break
+        if location is None:
+            return list(islice(_deployments(client), _MOST))
+        offered = islice(client.models.list(location), _MOST)
+        return [model.serialize(keep_readonly=True) for model in offered]
     except (failures.AzureError, TypeError, ValueError, AttributeError) as error:
         # The last three: an answer of another shape than the client expects.
         raise _refused(error) from error
-    return found
+
+
+def _deployments(client: Any) -> Iterator[object]:
+    """Each deployment, beside the account that it is in."""
+    for account in islice(client.accounts.list(), _MOST_ACCOUNTS):
+        group = _GROUP.search(account.id)
+        if group is not None:
+            owner = account.serialize(keep_readonly=True)
+            for deployment in client.deployments.list(group[1], account.name):
+                yield {"account": owner, "deployment": deployment.serialize(keep_readonly=True)}
 
 
 def _refused(error: Any) -> SourceError:
@@ -122,7 +134,27 @@ def _refused(error: Any) -> SourceError:
     )
 
 
-def _found(model: Mapping[str, object], known: Known) -> Found | None:
+def _deployed(found: Mapping[str, object], known: Known) -> Found | None:
+    """A deployment, by the ref that it is used by."""
+    account, deployment = mapping(found.get("account")), mapping(found.get("deployment"))
+    properties = mapping(deployment.get("properties"))
+    model = dict(mapping(properties.get("model")))
+    one = _offered({"model": model | {"capabilities": properties.get("capabilities")}}, known)
+    resource = text(mapping(account.get("properties")).get("customSubDomainName"))
+    resource = resource or text(account.get("name"))
+    if one is None or resource is None:
+        return None
+    host = f"{resource}.openai.azure.com" if account.get("kind") == "OpenAI" else resource
+    ref = f"azure:{host}/{text(deployment.get('name'))}"
+    try:
+        parse_remote(ref)
+    except RequestError:
+        return None
+    sku = mapping(deployment.get("sku")).get("name")
+    return replace(one, ref=ref, title=ref, deployments=deployments({"deploymentTypes": sku}))
+
+
+def _offered(model: Mapping[str, object], known: Known) -> Found | None:
     """A model in the words of the gallery, which ``read_summary`` knows."""
     facts = mapping(model.get("model"))
     capabilities = mapping(facts.get("capabilities"))

@@ -79,7 +79,7 @@ def _found(
         trending=number(facts.get("popularity")),
         tags=_words(facts.get("keywords")),
         devices=(device,) if device in _DEVICES else (),
-        deployments=_deployments(facts, local=bool(variant)),
+        deployments=deployments(facts, local=bool(variant)),
         fine_tunable=_fine_tunable(facts),
         sold_by_azure=_flag(facts.get("isDirectFromAzure")),
         size=_whole(variant.get("fileSizeBytes")),
@@ -98,7 +98,8 @@ def _tasks(facts: Mapping[str, object]) -> tuple[str, ...]:
     return distinct(_words(facts.get("inferenceTasks")) + _words(facts.get("task")))
 
 
-def _deployments(facts: Mapping[str, object], *, local: bool) -> tuple[str, ...]:
+def deployments(facts: Mapping[str, object], *, local: bool = False) -> tuple[str, ...]:
+    """Ways to deploy, in our words; ``local``: there is a form for devices."""
     said = _words(facts.get("azureOffers")) + _words(facts.get("deploymentOptions"))
     said += _words(facts.get("deploymentTypes")) + tuple(_skus(facts.get("deploymentSku")))
     kinds = [kind for kind, how in _DEPLOYMENTS.items() if any(how.search(one) for one in said)]

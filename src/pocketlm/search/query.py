@@ -58,8 +58,8 @@ class Query:
         count: whether to count the headers of the weights; False takes the source's word.
         refresh: ask the sources whatever is cached.
         device, deployment, fine_tunable, sold_by_azure: only Azure's catalog says them.
-        subscription, location: search the models that this Azure subscription can deploy there,
-            instead of the public catalog.
+        subscription, location: search what this Azure subscription has deployed, or with a
+            location what it can deploy there, instead of the public catalog.
     """
 
     text: str = ""
@@ -94,8 +94,8 @@ class Query:
                 raise RequestError(f"{name} is {value}, expected 1 to {most}")
         if len(self.text) > 200:
             raise RequestError(f"the text has {len(self.text):,} characters, expected at most 200")
-        if bool(self.subscription) != bool(self.location):
-            raise RequestError("a subscription and a location of Azure belong together")
+        if self.location is not None and self.subscription is None:
+            raise RequestError("a location of Azure needs the subscription that is to deploy there")
 
 
 def parse_range(text: str) -> Range:
