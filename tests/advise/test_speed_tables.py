@@ -48,6 +48,7 @@ def speed(engines: dict[str, str] = ENGINES, models: int = 1) -> Speed:
         (Traffic("decode", 80_000_000, 4_500_000, 0.765),),
         (Agreement("ik", 16, 2),) * ("ik" in engines),
         (Failure("ik", "batch_16", "the process was ended by signal 6: oh"),) * ("ik" in engines),
+        Samples((9e9, 10e9, 11e9)),
     )
     machine = Machine("Some CPU", 2, "avx2", "Linux 1")
     return Speed(machine, PLAN, engines, Samples((9e9, 10e9, 11e9)), (one,) * models)

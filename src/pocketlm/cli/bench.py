@@ -40,6 +40,7 @@ def bench(
     as_json: AsJson = False,
 ) -> None:
     """Measure speed, time to the first token and peak memory, beside other engines."""
+    from pocketlm.advise.performance.remembering import remember_speed
     from pocketlm.advise.speed_tables import console_text, csv_text, markdown_text
     from pocketlm.advise.tables import save
     from pocketlm.cli.fetching import fetch
@@ -57,13 +58,14 @@ def bench(
     for ref in refs:
         fetch(ref)
 
-    def write_files(found: Speed) -> None:
+    def keep(found: Speed) -> None:
         if csv is not None:
             save(csv, csv_text(found).encode())
         if markdown is not None:
             save(markdown, markdown_text(found).encode())
         if plot is not None:
             save(plot, draw(found, format))
+        remember_speed(found)
 
     with progress() as report:
         found = run(
@@ -77,7 +79,7 @@ def bench(
             threads=threads,
             kv=kv,
             progress=report,
-            measured=write_files,
+            measured=keep,
         )
     if as_json:
         write_json(asdict(found))

@@ -1,7 +1,7 @@
 """How long a step of a model takes on a device, from what it reads and what it multiplies.
 
-    work(spec, types) -> Work                        what a step has to do, read off the program
-    seconds(work, rates, isa, tokens, before, ...)   how long that takes
+    work(spec, types) -> Work               what a step has to do, read off the program
+    Formula(work, rates, kernels(isa))      how long that takes, in tokens/s
 
 A matrix takes as long as the slower of two: reading it from memory, and multiplying it with every
 token of the step. Attention reads the keys and values of a sequence and multiplies each token with
@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from typing import Annotated, ClassVar
@@ -42,15 +42,15 @@ from pocketlm.models.spec import ModelSpec
 
 _FILE = "formula.toml"
 _KINDS = {
-    "4 bits": ("Q4_0", "Q4_1", "Q4_K", "IQ4_NL", "IQ4_XS"),
+    "4 bits": ("Q4_0", "Q4_1", "Q4_K"),
     "5 or 6 bits": ("Q5_0", "Q5_1", "Q5_K", "Q6_K"),
     "8 bits": ("Q8_0",),
-    "2 or 3 bits": ("Q2_K", "Q3_K", "TQ1_0", "TQ2_0", "I2_S"),
+    "2 or 3 bits": ("Q2_K", "Q3_K", "Ternary"),
     "floats": ("F32", "F16", "BF16"),
 }
 
 Share = Annotated[float, Field(gt=0, le=10)]
-Time = Annotated[float, Field(ge=0, le=1)]
+Time = Annotated[float, Field(ge=0, le=10)]
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,10 @@ class Kernels:
         one: share of the int8 rate at which a single token is multiplied, by kind of codes.
         many: the same of a prompt. Matrices of floats: shares of the f32 rate.
         attention: share of the f32 rate.
-        values: share of the f32 rate that one value between matrices costs as a multiply-add.
+        values: share of the f32 rate at which values between matrices are gone over.
+        start, token: seconds until a process has read its first byte of a model, and for each
+            token of the vocabulary.
+        pack: share of the read bandwidth at which weights are packed.
         measured: on what, or what it is derived from.
     """
 
@@ -76,6 +79,9 @@ class Kernels:
     many: Mapping[str, Share]
     attention: Share
     values: Share
+    start: Time
+    token: Time
+    pack: Share
     measured: str
 
 
@@ -209,4 +215,54 @@ def prefill_seconds(
     return sum(
         seconds(work, rates, reach, min(step_tokens, prompt - start), start)
         for start in range(0, prompt, step_tokens)
+    )
+
+
+@dataclass(frozen=True)
+class Formula:
+    """A model in its types on a device."""
+
+    work: Work
+    rates: Rates
+    reach: Kernels
+
+    def prefill(self, prompt: int) -> float:
+        """Tokens/s of a prompt."""
+        return prompt / self.prompt(prompt)
+
+    def decode(self, positions: int) -> float:
+        """Tokens/s with so many before."""
+        return 1 / seconds(self.work, self.rates, self.reach, 1, positions)
+
+    def prompt(self, prompt: int) -> float:
+        """Seconds of a prompt."""
+        return prefill_seconds(self.work, self.rates, self.reach, prompt)
+
+    def load(self, weights: int, vocabulary: int) -> float:
+        """Seconds from the start of a process until it can read a prompt, with the file in the page
+        cache, for so many bytes of packed weights and tokens."""
+        reach = self.reach
+        packing = weights / (reach.pack * self.rates.read_bandwidth)
+        return reach.start + reach.token * vocabulary + packing
+
+
+def scaled(rates: Rates, threads: int) -> Rates:
+    """The rates of fewer threads than were measured: between those of one thread, or the same share
+    of each where that was not measured, and of all."""
+    if threads >= rates.threads:
+        return rates
+    one = rates.one_thread
+    share = (threads - 1) / (rates.threads - 1)
+
+    def between(name: str) -> float:
+        most: float = getattr(rates, name)
+        least = most / rates.threads if one is None else float(getattr(one, name))
+        return least + share * (most - least)
+
+    return replace(
+        rates,
+        threads=threads,
+        read_bandwidth=between("read_bandwidth"),
+        int8=between("int8"),
+        f32=between("f32"),
     )

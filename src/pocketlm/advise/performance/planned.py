@@ -6,10 +6,13 @@ values. ``quantize`` says from the list what it would write, and the core what i
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import NoReturn, cast
 
@@ -92,6 +95,13 @@ class PlannedModel:
         self.tokenizer = tokenizer
         self._stream = stream
         self._files: dict[str, PlannedFile] = {}
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The same for models of the same program: its family, shapes and windows."""
+        config, shapes = self.spec.config, self.spec.program.shapes()
+        facts = [config.family, config.windows, sorted(shapes.items())]
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
 
     def file(self, type: str | None = None) -> PlannedFile:
         """The model in a file type; None is the file that is here, or what is published.

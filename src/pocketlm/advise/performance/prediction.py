@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pocketlm.advise.device import Device
-from pocketlm.advise.performance.planned import PlannedModel
+from pocketlm.advise.performance.formula import Formula, kernels, scaled, work
+from pocketlm.advise.performance.history import Case, correction, remembered
+from pocketlm.advise.performance.planned import PlannedFile, PlannedModel
 from pocketlm.advise.performance.residence import residence
 from pocketlm.errors import RequestError
 from pocketlm.models.memory import decode_reads
+from pocketlm.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,7 @@ class Prediction:
         file: on disk.
         weights: packed in memory.
         kv: of the whole context.
-        basis: "formula", or what corrected it.
+        basis: "formula", "corrected by 4 measurements", "measured here 2 times".
     """
 
     decode: float
@@ -60,32 +63,56 @@ def predict(
     Raises RequestError for an unknown type, a context beyond the model's, or a device without
     rates.
     """
+    trained = model.spec.config.context
+    if not 1 <= context <= trained:
+        raise RequestError(f"a context of {context:,} positions; {model.name} has {trained:,}")
+    file = model.file(type)
+    formula = formula_of(model, file, device, kv=kv, threads=threads)
+    threads = threads or formula.rates.threads
+    prompt = min(prompt, context)
+    memory = residence(model, file, context=context, kv=kv, threads=threads)
+    runs = remembered(Settings.from_environment().home)
+    found = correction(case_of(model, file, device, kv=kv, threads=threads), runs)
+    prefill = found.value("prefill", prompt, formula.prefill)
+    start = formula.load(memory.weights, model.spec.config.vocab)
+    return Prediction(
+        decode=found.value("decode", prompt, formula.decode),
+        decode_at_context=found.value("decode", context, formula.decode),
+        prefill=prefill,
+        first_token=found.value("start", 0, lambda _: start) + prompt / prefill,
+        peak=memory.peak,
+        file=file.size,
+        weights=memory.weights,
+        kv=memory.kv,
+        basis=found.basis,
+    )
+
+
+def formula_of(
+    model: PlannedModel, file: PlannedFile, device: Device, *, kv: str, threads: int | None
+) -> Formula:
+    """The uncorrected speed of a model. Raises RequestError for a device without rates."""
     rates = device.rates
     if rates is None:
         raise RequestError(
             f"nothing is known of how fast '{device.name}' is",
             hint="'pocketlm device' measures it, on the device itself.",
         )
-    trained = model.spec.config.context
-    if not 1 <= context <= trained:
-        raise RequestError(f"a context of {context:,} positions; {model.name} has {trained:,}")
-    file = model.file(type)
-    memory = residence(model, file, context=context, kv=kv, threads=threads or rates.threads)
-    prompt = min(prompt, context)
+    given = scaled(rates, threads or rates.threads)
+    return Formula(work(model.spec, file.types, kv), given, kernels(device.isa))
 
-    def decode(positions: int) -> float:
-        reads = decode_reads(model.spec, positions, kv, file.types)
-        return 0.8 * rates.read_bandwidth / (reads.weights + reads.kv)
 
-    prefill = 0.6 * rates.int8 / model.parameters
-    return Prediction(
-        decode=decode(prompt),
-        decode_at_context=decode(context),
-        prefill=prefill,
-        first_token=0.3 + memory.weights / 2e9 + prompt / prefill,
-        peak=memory.peak,
-        file=file.size,
-        weights=memory.weights,
-        kv=memory.kv,
-        basis="formula",
+def case_of(
+    model: PlannedModel, file: PlannedFile, device: Device, *, kv: str, threads: int
+) -> Case:
+    """What tells this prediction from others, for what was measured of the same."""
+    return Case(
+        cpu=device.cpu,
+        cores=device.cores,
+        isa=device.isa,
+        threads=threads,
+        kv=kv,
+        shapes=model.fingerprint,
+        type=file.type,
+        reads=decode_reads(model.spec, 1, kv, file.types).weights,
     )

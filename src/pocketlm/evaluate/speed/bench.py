@@ -138,6 +138,7 @@ def _model_speed(name: str, path: Path, rounds: Rounds, plan: Plan) -> ModelSpee
         traffic=_traffic(path, rows, Samples(tuple(rounds.bandwidth)).median, plan),
         agreements=_agreements(rounds.first_tokens),
         failures=tuple(rounds.failures),
+        read_bandwidth=Samples(tuple(rounds.bandwidth)),
     )
 
 

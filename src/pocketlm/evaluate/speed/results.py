@@ -108,6 +108,7 @@ class ModelSpeed:
         traffic: of decodes of one sequence.
         agreements: of each peer that answered the largest batch.
         failures: of engines that could not do all of it.
+        read_bandwidth: bytes/s that the threads read, measured between its rounds.
     """
 
     model: str
@@ -117,6 +118,7 @@ class ModelSpeed:
     traffic: tuple[Traffic, ...]
     agreements: tuple[Agreement, ...]
     failures: tuple[Failure, ...]
+    read_bandwidth: Samples
 
 
 @dataclass(frozen=True)
