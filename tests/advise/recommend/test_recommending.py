@@ -251,3 +251,31 @@ def test_a_device_may_be_named(simple_performance: None) -> None:
     found = recommend(Wish(device="phone-mid-4gb", offline=False))
     assert isinstance(found.device, Device)
     assert found.device.name == "phone-mid-4gb"
+
+
+OWN = """
+[huge.1b]
+ref = "hf:a/b"
+licence = "mit"
+parameters = 1_000_000
+context = 1073741824
+shape = { family = "llama", layers = 1024, hidden = 1048576, heads = 4096, kv_heads = 4096, head_dim = 4096, ffn = 1048576, vocab = 16777216, context = 1073741824, tied = false }
+weights = [{ ref = "hf:a/b", format = "safetensors", quantization = "BF16" }]
+
+[unarmed.1b]
+ref = "hf:a/d"
+licence = "mit"
+parameters = 1_000_000
+context = 8192
+shape = { family = "llama", layers = 3, hidden = 64, heads = 2, kv_heads = 2, head_dim = 32, ffn = 96, vocab = 100, context = 8192, tied = false }
+"""  # noqa: E501
+
+
+def test_absurd_models_of_a_user_s_catalog_are_ruled_out_and_named() -> None:
+    entries = catalog.read_entries(OWN, origin="mine")
+    found = recommend(Wish(device=VM, offline=False), entries)
+    says = {one.model: one.violations[0] for one in found.ruled_out}
+    assert says["huge:1b"].limit == says["unarmed:1b"].limit == "engine"
+    assert "too many to plan with" in says["huge:1b"].found
+    assert "no weights" in says["unarmed:1b"].found
+    assert not found.relax

@@ -18,9 +18,11 @@ from pocketlm.advise.recommend.rules import Situation
 from pocketlm.advise.recommend.variants import Variant, stored_names, variants
 from pocketlm.advise.recommend.wish import Terms
 from pocketlm.catalog import CatalogEntry
-from pocketlm.errors import PocketLMError
+from pocketlm.errors import CapacityError, PocketLMError
 
 _AMPLE = 0.5
+_MOST_WEIGHTS = 200_000_000_000
+_MOST_VOCABULARY = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class Model:
         self._planned: PlannedModel | None = None
         self._predictions: dict[tuple[str, str, int], Prediction] = {}
         try:
+            _refuse_absurd(entry)
             self._planned = planned(entry)
             self.variants = tuple(variants(entry, stored))
         except PocketLMError as error:
@@ -61,7 +64,17 @@ class Model:
 
     def broken(self, terms: Terms) -> tuple[Violation, ...]:
         """The limits that the model breaks whatever its form."""
+        if self.refused is None and self.entry.origin:
+            self._try(terms)
         return tuple(model_violations(self.entry, terms, self.refused, here=self.here))
+
+    def _try(self, terms: Terms) -> None:
+        """A user's catalog may claim sizes that no memory has: told, and the others are judged."""
+        try:
+            for variant in self.variants:
+                self.predicted(variant.type, variant.kv, terms)
+        except PocketLMError as error:
+            self.refused = error.message
 
     def judged(self, variant: Variant, terms: Terms) -> Judged:
         """A variant held to the limits of variants."""
@@ -88,6 +101,20 @@ class Model:
         """How much room the device has for this model."""
         tight, near = (self.predicted(type, "f16", terms).peak for type in ("Q5_1", "Q8_0"))
         return situation(tight, near, terms.memory)
+
+
+def _refuse_absurd(entry: CatalogEntry) -> None:
+    """A user's catalog may claim any sizes; planning with some of them would take hours."""
+    shape = entry.shape
+    if shape is None:
+        return
+    attention = 2 * (shape.heads + shape.kv_heads) * shape.head_dim
+    weights = shape.hidden * (shape.layers * (attention + 3 * shape.ffn) + 2 * shape.vocab)
+    if weights > _MOST_WEIGHTS or shape.vocab > _MOST_VOCABULARY:
+        raise CapacityError(
+            f"its shape has {weights:,} weights and a vocabulary of {shape.vocab:,}: too many to "
+            "plan with"
+        )
 
 
 def situation(balanced: int, near: int, memory: int) -> Situation:

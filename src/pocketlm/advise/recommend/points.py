@@ -44,15 +44,14 @@ class Reason:
 
 @dataclass(frozen=True)
 class Line:
-    """Scores by size in one table: ``at + slope x ln(parameters)``, within what was scored."""
+    """Scores by size in one table: ``at + slope x ln(parameters)``, at most the best of it."""
 
     at: float
     slope: float
-    low: float
-    high: float
+    most: float
 
     def of(self, parameters: int) -> float:
-        return min(max(self.at + self.slope * math.log(parameters), self.low), self.high)
+        return min(max(self.at + self.slope * math.log(parameters), 0.0), self.most)
 
 
 def scores(entry: CatalogEntry, use: Use) -> dict[str, float] | None:
@@ -86,7 +85,7 @@ def line(entries: Iterable[CatalogEntry], use: Use) -> Line | None:
     spread = sum((x - mean_x) ** 2 for x in xs)
     slope = sum((x - mean_x) * (y - mean_y) for x, y in zip(xs, ys, strict=True)) / spread
     slope = max(0.0, slope)
-    return Line(mean_y - slope * mean_x, slope, min(ys), max(ys))
+    return Line(mean_y - slope * mean_x, slope, max(ys))
 
 
 def reasons(
