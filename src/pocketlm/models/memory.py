@@ -81,13 +81,23 @@ def core_memory(
     types: block types of matrices that differ from the file's, by name.
     Raises ModelFileError for a matrix that cannot be packed, CapacityError for absurd sizes.
     """
-    executor = _native.Executor(capacity.threads)
+    return core_memories(spec, [capacity], types)[0]
+
+
+def core_memories(
+    spec: ModelSpec,
+    capacities: Sequence[Capacity],
+    types: Mapping[str, BlockType] | None = None,
+) -> list[CoreMemory]:
+    """``core_memory`` for several capacities, which have the first one's threads."""
+    executor = _native.Executor(capacities[0].threads)
     lower(spec.program, _Planned(spec, types or {}), executor)
-    pages = kv_pages(executor.windows, capacity)
-    sizes = executor.requirements(
-        capacity.tokens, capacity.sequences, capacity.rows, pages, capacity.kv
-    )
-    return CoreMemory(sizes["weights"], sizes["kv"], sizes["workspace"])
+    found = []
+    for one in capacities:
+        pages = kv_pages(executor.windows, one)
+        sizes = executor.requirements(one.tokens, one.sequences, one.rows, pages, one.kv)
+        found.append(CoreMemory(sizes["weights"], sizes["kv"], sizes["workspace"]))
+    return found
 
 
 def kv_pages(windows: Sequence[int], capacity: Capacity) -> list[int]:

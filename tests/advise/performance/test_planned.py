@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.tiny_file import write_tiny_model
+from engine.tiny_file import CONTROL, write_tiny_model
 from pocketlm.advise.performance import planned, residence
 from pocketlm.catalog import find
 from pocketlm.errors import NotFoundError, RequestError, UnsupportedError
@@ -38,6 +38,15 @@ def test_a_file_is_as_large_as_quantize_makes_it(type: str, tiny: Path) -> None:
     assert there.file("Q4_1" if type != "Q4_1" else "Q5_0").requantized == (
         type not in ("F16", "BF16")
     )
+
+
+@pytest.mark.parametrize("more", [0, 1, 5000, 5001])
+def test_long_vocabularies_count_to_the_byte(more: int, tmp_path: Path) -> None:
+    control = [*CONTROL, *(f"<|reserved_special_token_{i}|>" for i in range(more))]
+    path = write_tiny_model(tmp_path / "tiny.gguf", control=control, template=None)
+    for type in ("Q8_0", "Q4_0"):
+        made = quantize(path, tmp_path / f"{type}.gguf", type)
+        assert planned(path).file(type).size == made.size == made.path.stat().st_size
 
 
 @pytest.mark.parametrize("name", ["smollm2:135m", "gemma3:270m"])

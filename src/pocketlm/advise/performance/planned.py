@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -41,9 +41,10 @@ PUBLISHED_TYPE = "BF16"
 _TOKEN_BYTES, _MERGE_BYTES, _SCORE_BYTES = 20, 16, 5
 _ABOUT_BYTES = 6_000  # of a chat template, names and licence
 _FILLER = "tokenizer.texts"
+_WHOLE = 1 << 16  # bytes, a multiple of every alignment in use
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PlannedFile:
     """A model in one file type.
 
@@ -82,6 +83,7 @@ class PlannedModel:
         spec: ModelSpec,
         stream: TensorStream,
         *,
+        texts: int,
         own_type: str,
         size: int | None,
         tokenizer: TokenizerMemory,
@@ -93,7 +95,7 @@ class PlannedModel:
         self.size = size
         self.parameters = sum(math.prod(tensor.shape) for tensor in stream.tensors)
         self.tokenizer = tokenizer
-        self._stream = stream
+        self._stream, self._texts = _filled(stream, texts)
         self._files: dict[str, PlannedFile] = {}
 
     @cached_property
@@ -109,12 +111,13 @@ class PlannedModel:
         Raises RequestError for a type that there is not.
         """
         if type is None:
-            return self._own() if self.here else self.file(self.own_type)
+            return self._own if self.here else self.file(self.own_type)
         kind = file_type(type)
         if kind.name not in self._files:
             self._files[kind.name] = self._planned(kind)
         return self._files[kind.name]
 
+    @cached_property
     def _own(self) -> PlannedFile:
         assert self.size is not None
         types = {tensor.name: tensor.type for tensor in self._stream.tensors}
@@ -124,11 +127,11 @@ class PlannedModel:
         recipe = Recipe(kind, allow_requantize=True)
         tensors = plan(self._stream, recipe)
         if self.here and kind.name == self.own_type and all(one.copied for one in tensors):
-            return self._own()
+            return self._own
         return PlannedFile(
             kind.name,
             {one.tensor.name: one.type for one in tensors},
-            file_size(self._stream, tensors, recipe),
+            file_size(self._stream, tensors, recipe) + self._texts,
             own=False,
             requantized=any(_lossy_again(one) for one in tensors),
         )
@@ -176,10 +179,12 @@ def _from_path(name: str, path: Path) -> PlannedModel:
         shapes = spec.program.shapes()
         types = {one: spec.source.type(one) for one in shapes}
         empty = replace(spec, source=ShapeSource(path, shapes, types), tokenizer_source={})
+        texts = {k: v for k, v in stream.metadata.items() if k.startswith("tokenizer.")}
         return PlannedModel(
             name,
             empty,
-            _without_values(stream),
+            _without(stream, texts),
+            texts=len(encode_metadata(texts)),
             own_type=describe_path(path).quantization,
             size=sum(given.path.stat().st_size for given in model_files(path)),
             tokenizer=tokenizer,
@@ -195,42 +200,43 @@ def _from_entry(entry: CatalogEntry) -> PlannedModel:
     spec = shape_spec(entry.shape, str(entry))
     source = spec.tokenizer_source
     assert isinstance(source, Mapping)
-    texts = {key: value for key, value in source.items() if isinstance(value, range)}
-    metadata = {key: cast(Value, source[key]) for key in source if key not in texts}
-    tokens, merges = (len(texts[f"tokenizer.ggml.{key}"]) for key in ("tokens", "merges"))
+    counted = {key: value for key, value in source.items() if isinstance(value, range)}
+    metadata = {key: cast(Value, source[key]) for key in source if key not in counted}
+    tokens, merges = (len(counted[f"tokenizer.ggml.{key}"]) for key in ("tokens", "merges"))
     each = _TOKEN_BYTES + (0 if merges else _SCORE_BYTES)
-    filler = each * tokens + _MERGE_BYTES * merges + _ABOUT_BYTES
+    texts = each * tokens + _MERGE_BYTES * merges + _ABOUT_BYTES
     names = spec.source.names()
     tensors = [_empty(one, spec.source.type(one), spec.source.shape(one)) for one in names]
     return PlannedModel(
         str(entry),
         spec,
-        _stream(spec.path, spec.architecture, metadata, filler, tensors),
+        TensorStream(spec.path, spec.architecture, metadata, tensors),
+        texts=texts,
         own_type=PUBLISHED_TYPE,
         size=None,
         tokenizer=tokenizer_memory(spec),
     )
 
 
-def _without_values(stream: TensorStream) -> TensorStream:
-    """The same stream, without the file and without the tokenizer's texts."""
-    texts = {k: v for k, v in stream.metadata.items() if k.startswith("tokenizer.")}
-    rest = {k: v for k, v in stream.metadata.items() if k not in texts}
+def _without(stream: TensorStream, texts: Mapping[str, Value]) -> TensorStream:
+    """The same stream, without its file's values and without the tokenizer's texts."""
+    rest = {key: value for key, value in stream.metadata.items() if key not in texts}
     tensors = [_empty(one.name, one.type, one.shape) for one in stream.tensors]
-    return _stream(stream.path, stream.architecture, rest, len(encode_metadata(texts)), tensors)
+    return TensorStream(stream.path, stream.architecture, rest, tensors)
 
 
-def _stream(
-    path: Path,
-    architecture: str,
-    metadata: Mapping[str, Value],
-    texts: int,
-    tensors: Sequence[StreamTensor],
-) -> TensorStream:
-    """A stream whose header has one text in place of ``texts`` bytes of the tokenizer."""
+def _filled(stream: TensorStream, texts: int) -> tuple[TensorStream, int]:
+    """The stream of a file that has ``texts`` bytes more of metadata, and how many it still lacks.
+
+    A filler takes the place of all but whole multiples of the alignment, which shift what follows
+    and change nothing else: so no header of megabytes is made for each size.
+    """
     frame = len(encode_metadata({_FILLER: ""}))
-    filler = {_FILLER: " " * (texts - frame)} if texts >= frame else {}
-    return TensorStream(path, architecture, {**metadata, **filler}, tensors)
+    if texts < frame:
+        return stream, 0
+    length = (texts - frame) % _WHOLE
+    metadata = {**stream.metadata, _FILLER: " " * length}
+    return replace(stream, metadata=metadata), texts - frame - length
 
 
 def _empty(name: str, type: BlockType, shape: tuple[int, ...]) -> StreamTensor:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from pocketlm.advise.device import Device
-from pocketlm.advise.performance.formula import Formula, kernels, scaled, work
+from pocketlm.advise.performance.formula import Formula, Work, kernels, scaled, work
 from pocketlm.advise.performance.history import Case, correction, remembered
 from pocketlm.advise.performance.planned import PlannedFile, PlannedModel
 from pocketlm.advise.performance.residence import residence
@@ -99,7 +100,21 @@ def formula_of(
             hint="'pocketlm device' measures it, on the device itself.",
         )
     given = scaled(rates, threads or rates.threads)
-    return Formula(work(model.spec, file.types, kv), given, kernels(device.isa))
+    what = replace(_work(model, file), kv=_kv_of_a_position(model, kv))
+    return Formula(what, given, kernels(device.isa))
+
+
+# Rankings ask for one model with several contexts, types of the KV cache and devices.
+
+
+@lru_cache(maxsize=64)
+def _work(model: PlannedModel, file: PlannedFile) -> Work:
+    return work(model.spec, file.types)
+
+
+@lru_cache(maxsize=64)
+def _kv_of_a_position(model: PlannedModel, kv: str) -> int:
+    return decode_reads(model.spec, 1, kv).kv
 
 
 def case_of(
@@ -114,5 +129,5 @@ def case_of(
         kv=kv,
         shapes=model.fingerprint,
         type=file.type,
-        reads=decode_reads(model.spec, 1, kv, file.types).weights,
+        reads=sum(product.nbytes for product in _work(model, file).products),
     )

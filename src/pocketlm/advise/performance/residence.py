@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from pocketlm.advise.performance.planned import PlannedFile, PlannedModel
-from pocketlm.models.memory import Capacity, core_memory
+from pocketlm.models.memory import Capacity, core_memories
 
 PROCESS_BYTES = 62 << 20
 """What ``pocketlm run`` takes before it opens a model, and touches besides the model's own memory:
@@ -61,12 +61,13 @@ def residence(
         kv=kv,
         threads=threads,
     )
-    core = core_memory(model.spec, capacity, file.types)
+    thousand = replace(capacity, context=_THOUSAND)
+    core, short = core_memories(model.spec, [capacity, thousand], file.types)
     logits = 4 * model.spec.config.vocab
     running = core.weights + core.kv + core.workspace + model.tokenizer.kept + logits
     return Residence(
         weights=core.weights,
-        kv_per_1k=core_memory(model.spec, replace(capacity, context=_THOUSAND), file.types).kv,
+        kv_per_1k=short.kv,
         kv=core.kv,
         workspace=core.workspace,
         tokenizer=model.tokenizer.kept,
