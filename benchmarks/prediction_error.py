@@ -6,7 +6,9 @@
 The rates of a virtual machine change by a factor of two within minutes, as its neighbours come and
 go. So every answer is measured between two probes, and predicted from the mean of both: what is
 left is the model's error. An answer between probes that differ by more than a quarter does not
-count. Printed: the median over the answers of predicted / measured - 1.
+count, nor does one beside which the cores multiplied at less than 0.7 of the best rate that was
+seen: then other programs ran on them. Printed: the median over the answers of
+predicted / measured - 1.
 
 ``--fit`` also fits the shares of ``formula.toml`` to all measurements, and once more without each
 model: what comes out for the model left out is what a model that nobody measured may expect.
@@ -26,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from pocketlm import _native
-from pocketlm.advise.device import Rates
+from pocketlm.advise.device import Rates, this_device
 from pocketlm.advise.performance import planned
 from pocketlm.advise.performance.formula import (
     Kernels,
@@ -43,12 +45,13 @@ from pocketlm.evaluate.speed.plan import Question
 from pocketlm.evaluate.speed.processes import EngineProcess
 
 PROMPT, DEPTH, GENERATE = 512, 2048, 48
-ALIKE = 1.25
-FITTED = ("step", "op", "read", "attention", "values")
+ALIKE, OURS_ALONE = 1.25, 0.7
+ENDS = ("before", "after")
+FITTED = ("step", "op", "read", "attention", "values", "cache")
 # Round guesses that a fit begins with, and how far, as logarithms, they may be off: one that began
 # with the shipped figures would know of the model that is left out.
-GUESSES = (1.5e-4, 1.5e-6, 0.8, 0.5, 0.05)
-PRIOR = (1.0, 0.7, 0.3, 0.7, 1.0)
+GUESSES = (1.5e-4, 2e-6, 0.8, 0.5, 0.05, 0.5)
+PRIOR = (1.0, 0.7, 0.3, 0.7, 1.0, 0.7)
 KIND, KIND_PRIOR = 0.8, 0.4
 
 
@@ -59,6 +62,10 @@ def rates(threads: int) -> dict[str, float]:
         "int8": max(_native.multiply_add_rate("int8", threads, 0.015, 2)),
         "f32": max(_native.multiply_add_rate("f32", threads, 0.015, 2)),
     }
+
+
+def last_cache() -> int:
+    return max(this_device(probe=False).caches.values(), default=0)
 
 
 def measure(path: Path, rounds: int) -> dict[str, Any]:
@@ -95,6 +102,7 @@ def measure(path: Path, rounds: int) -> dict[str, Any]:
         "file": str(path.absolute()),
         "isa": _native.isa(),
         "threads": threads,
+        "cache": last_cache(),
         "answers": answers,
         "first_token": min(starts),
     }
@@ -114,18 +122,19 @@ def pooled(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 class Measured:
     """A file with what it does in a step, and its samples: (measure, speed, rates)."""
 
-    def __init__(self, row: dict[str, Any]) -> None:
+    def __init__(self, row: dict[str, Any], best: float) -> None:
         path = Path(row["file"])
         model = planned(path)
         self.name = path.stem
         self.model = model.spec.config.family
         self.isa: str = row["isa"]
+        self.cache: int = row["cache"]
         self.work = work(model.spec, model.file().types)
         self.samples = [
             (measure, answer[measure.split()[0]], found)
             for answer in row["answers"]
             for measure in self._measures(answer["prompt"])
-            if (found := _agreed(answer, measure, row["threads"])) is not None
+            if (found := _agreed(answer, measure, row["threads"], best)) is not None
         ]
 
     @staticmethod
@@ -137,26 +146,34 @@ class Measured:
         """log(predicted / measured) of each sample, by measure."""
         found: dict[str, list[float]] = {}
         for measure, speed, given in self.samples:
-            ratio = predicted(self.work, given, reach, measure) / speed
+            ratio = predicted(self.work, given, reach, measure, self.cache) / speed
             found.setdefault(measure, []).append(float(np.log(ratio)))
         return found
 
 
-def _agreed(answer: dict[str, Any], measure: str, threads: int) -> Rates | None:
-    """The mean rates around an answer; None where what the measure hangs on changed meanwhile."""
+def best_int8(rows: Sequence[dict[str, Any]]) -> float:
+    """What the cores multiply when nobody else computes on them."""
+    return max(one[when]["int8"] for row in rows for one in row["answers"] for when in ENDS)
+
+
+def _agreed(answer: dict[str, Any], measure: str, threads: int, best: float) -> Rates | None:
+    """The mean rates around an answer; None where what the measure hangs on changed meanwhile, or
+    the cores were not ours alone."""
     before, after = answer["before"], answer["after"]
+    if min(before["int8"], after["int8"]) < OURS_ALONE * best:
+        return None
     which = "int8" if measure.startswith("prefill") else "read_bandwidth"
     if not 1 / ALIKE < before[which] / after[which] < ALIKE:
         return None
     return Rates(**{name: (before[name] + after[name]) / 2 for name in before}, threads=threads)
 
 
-def predicted(what: Work, given: Rates, reach: Kernels, measure: str) -> float:
+def predicted(what: Work, given: Rates, reach: Kernels, measure: str, cache: int) -> float:
     """Tokens/s."""
     depth = DEPTH if measure.endswith(f"{DEPTH:,}") else PROMPT
     if measure.startswith("prefill"):
-        return depth / prefill_seconds(what, given, reach, depth)
-    return 1 / seconds(what, given, reach, 1, depth + GENERATE // 2)
+        return depth / prefill_seconds(what, given, reach, depth, cache)
+    return 1 / seconds(what, given, reach, 1, depth + GENERATE // 2, cache)
 
 
 def fit(files: Sequence[Measured], start: Kernels) -> Kernels:
@@ -225,7 +242,8 @@ def main() -> None:
         if options.save:
             with options.save.open("a") as file:
                 file.write(json.dumps(rows[-1]) + "\n")
-    found = [Measured(row) for row in pooled(rows)]
+    best = best_int8(rows)
+    found = [Measured(row, best) for row in pooled(rows)]
     start = kernels(found[0].isa)
     print(table(found, [start] * len(found)))
     if options.fit:

@@ -36,6 +36,7 @@ REACH = Kernels(
     start=1.0,
     token=0.001,
     pack=0.1,
+    cache=0.5,
     measured="made up",
 )
 EMPTY = Work(products=(), ops=0, values=0, kv=0, layers=())
@@ -54,6 +55,17 @@ def test_a_matrix_takes_the_longer_of_reading_and_multiplying() -> None:
     assert seconds(logits, RATES, REACH, 100) == pytest.approx(0.5 + 2.0)
     floats = replace(small, products=(Product("floats", 10**9, 10**9, last=False),))
     assert seconds(floats, RATES, REACH, 1) == pytest.approx(0.5 + 10.0)  # by the f32 rate
+
+
+def test_what_the_cache_holds_is_not_read_again() -> None:
+    work = replace(EMPTY, products=(Product("4 bits", 1, 10**9, last=False),))
+    assert seconds(work, RATES, REACH, 1, cache=10**9) == pytest.approx(0.5 + 1.0)
+    assert seconds(work, RATES, REACH, 1, cache=10**8) == pytest.approx(0.5 + 1.9)
+    # a model that is all in it is multiplied at the rate of the kernels
+    inside = replace(EMPTY, products=(Product("4 bits", 10**9, 10**9, last=False),))
+    assert seconds(inside, RATES, REACH, 1, cache=10**10) == pytest.approx(0.5 + 1.0)
+    far = replace(work, kv=10**7, layers=((1, 5, 0),))
+    assert seconds(far, RATES, REACH, 1, 100, 10**9) > seconds(work, RATES, REACH, 1, 100, 10**9)
 
 
 def test_what_is_fixed_and_what_goes_over_values() -> None:

@@ -4,7 +4,8 @@
     Formula(work, rates, kernels(isa))      how long that takes, in tokens/s
 
 A matrix takes as long as the slower of two: reading it from memory, and multiplying it with every
-token of the step. Attention reads the keys and values of a sequence and multiplies each token with
+token of the step; what the last-level cache still holds of the step before is not read again.
+Attention reads the keys and values of a sequence and multiplies each token with
 those before it. What is left is a fixed time for each step and each op (threads meet after every
 op), and the arithmetic between matrices, which counts values.
 
@@ -67,6 +68,8 @@ class Kernels:
         start, token: seconds until a process has read its first byte of a model, and for each
             token of the vocabulary.
         pack: share of the read bandwidth at which weights are packed.
+        cache: share of the last-level cache that still holds of a step's bytes what the next step
+            reads; what is there is multiplied as fast as ``one`` and ``many`` say.
         measured: on what, or what it is derived from.
     """
 
@@ -82,6 +85,7 @@ class Kernels:
     start: Time
     token: Time
     pack: Share
+    cache: Share
     measured: str
 
 
@@ -174,7 +178,9 @@ def _table() -> dict[str, Kernels]:
     return TypeAdapter(dict[str, Kernels]).validate_python(tomllib.loads(text))
 
 
-def seconds(work: Work, rates: Rates, reach: Kernels, tokens: int, before: int = 0) -> float:
+def seconds(
+    work: Work, rates: Rates, reach: Kernels, tokens: int, before: int = 0, cache: int = 0
+) -> float:
     """Time of a step.
 
     Args:
@@ -183,8 +189,9 @@ def seconds(work: Work, rates: Rates, reach: Kernels, tokens: int, before: int =
         reach: which share of them there is.
         tokens: of one sequence.
         before: positions before them.
+        cache: bytes of the last-level cache.
     """
-    read = reach.read * rates.read_bandwidth
+    read = reach.read * rates.read_bandwidth / max(_missed(work, reach, before, cache), 1e-3)
     total = reach.step + reach.op * work.ops
     total += tokens * work.values / (reach.values * rates.f32)
     for product in work.products:
@@ -194,6 +201,14 @@ def seconds(work: Work, rates: Rates, reach: Kernels, tokens: int, before: int =
         multiply = rows * product.weights / (shares[product.kind] * rate)
         total += max(product.nbytes / read, multiply)
     return total + _attention(work, read, reach.attention * rates.f32, tokens, before)
+
+
+def _missed(work: Work, reach: Kernels, before: int, cache: int) -> float:
+    """The share of what a step reads that is not in the cache since the one before."""
+    weights = sum(product.nbytes for product in work.products)
+    keys = max(1, sum(width for _, width, _ in work.layers))
+    seen = sum(width * min(before, window or before) for _, width, window in work.layers) / keys
+    return max(0.0, 1 - reach.cache * cache / max(1, weights + work.kv * seen))
 
 
 def _attention(work: Work, read: float, rate: float, tokens: int, before: int) -> float:
@@ -209,22 +224,28 @@ def _attention(work: Work, read: float, rate: float, tokens: int, before: int) -
 
 
 def prefill_seconds(
-    work: Work, rates: Rates, reach: Kernels, prompt: int, step_tokens: int = 512
+    work: Work,
+    rates: Rates,
+    reach: Kernels,
+    prompt: int,
+    cache: int = 0,
+    step_tokens: int = 512,
 ) -> float:
     """Time of a prompt, which is computed in steps."""
     return sum(
-        seconds(work, rates, reach, min(step_tokens, prompt - start), start)
+        seconds(work, rates, reach, min(step_tokens, prompt - start), start, cache)
         for start in range(0, prompt, step_tokens)
     )
 
 
 @dataclass(frozen=True)
 class Formula:
-    """A model in its types on a device."""
+    """A model in its types on a device, whose last-level cache has ``cache`` bytes."""
 
     work: Work
     rates: Rates
     reach: Kernels
+    cache: int = 0
 
     def prefill(self, prompt: int) -> float:
         """Tokens/s of a prompt."""
@@ -232,11 +253,11 @@ class Formula:
 
     def decode(self, positions: int) -> float:
         """Tokens/s with so many before."""
-        return 1 / seconds(self.work, self.rates, self.reach, 1, positions)
+        return 1 / seconds(self.work, self.rates, self.reach, 1, positions, self.cache)
 
     def prompt(self, prompt: int) -> float:
         """Seconds of a prompt."""
-        return prefill_seconds(self.work, self.rates, self.reach, prompt)
+        return prefill_seconds(self.work, self.rates, self.reach, prompt, self.cache)
 
     def load(self, weights: int, vocabulary: int) -> float:
         """Seconds from the start of a process until it can read a prompt, with the file in the page

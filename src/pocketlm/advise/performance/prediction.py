@@ -101,7 +101,7 @@ def formula_of(
         )
     given = scaled(rates, threads or rates.threads)
     what = replace(_work(model, file), kv=_kv_of_a_position(model, kv))
-    return Formula(what, given, kernels(device.isa))
+    return Formula(what, given, kernels(device.isa), max(device.caches.values(), default=0))
 
 
 # Rankings ask for one model with several contexts, types of the KV cache and devices.
