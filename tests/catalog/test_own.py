@@ -52,11 +52,28 @@ def test_a_faulty_file_is_named_and_left_out(home: Path, caplog: pytest.LogCaptu
     assert "not TOML" in (faults["broken"] or "")
 
 
+def test_what_is_hidden_is_said(home: Path, caplog: pytest.LogCaptureFixture) -> None:
+    add_catalog(home, "acme", ACME, catalog.shipped())
+    (home / "catalogs" / "other.toml").write_bytes(
+        ACME + ACME.replace(b"acme.support", b'smollm2."135m"')
+    )
+    with caplog.at_level(logging.WARNING):
+        catalog.entries()
+        catalog.entries()
+    assert [record.message.split()[0] for record in caplog.records] == [
+        "acme:support",
+        "smollm2:135m",
+    ]
+    found = catalog.find("smollm2", "135m")
+    assert found is not None
+    assert found.origin == ""
+
+
 @pytest.mark.parametrize(
     ("name", "content", "complaint"),
     [
         ("../acme", ACME, "cannot name a catalog"),
-        ("acme", b"\xff", "not UTF-8"),
+        ("acme", b"\xff", "acme is not UTF-8"),
         ("acme", b"[a.b]\nparameters = 1", "a:b of the catalog: ref"),
         ("acme", b"a = 1", "'a' of the catalog is no model"),
         ("acme", ACME.replace(b"acme.support", b'smollm2."135m"'), "ships with PocketLM"),

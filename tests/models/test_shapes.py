@@ -94,12 +94,12 @@ def test_rope() -> None:
     assert config(rope=RopeFacts(theta=5e5, rotary_dim=8)).rope == Rope(5e5, 8)
     both = config(family="gemma3", window=16, rope=RopeFacts(theta=1e6, local_theta=2e4))
     assert both.local_rope == Rope(2e4, 16)
-    yarn = RopeFacts(scaling="yarn", factor=4, original_context=128)
+    yarn = RopeFacts(theta=10_000.0, scaling="yarn", factor=4, original_context=128)
     assert config(rope=yarn).rope.attention_factor > 1
-    long = config(family="phi3", rope=RopeFacts(scaling="longrope", original_context=128))
+    long = config(family="phi3", rope=RopeFacts(theta=10_000.0, scaling="longrope", original_context=128))
     assert isinstance(long.rope.scaling, LongRope)
     assert long.rope_switch == 128
-    llama3 = shape_spec(shape(rope=RopeFacts(scaling="llama3", factor=8)), "made:up")
+    llama3 = shape_spec(shape(rope=RopeFacts(theta=10_000.0, scaling="llama3", factor=8)), "made:up")
     assert "rope_freqs.weight" in set(llama3.source.names())
 
 

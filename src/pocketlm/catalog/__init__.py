@@ -21,7 +21,7 @@ from pocketlm.catalog.entry import (
     Weights,
     read_entries,
 )
-from pocketlm.catalog.own import own_catalogs
+from pocketlm.catalog.own import merged, own_catalogs
 from pocketlm.catalog.scores import Table, scores_of, tables
 from pocketlm.settings import Settings
 from pocketlm.size_classes import SizeClass, classes, size_class
@@ -73,11 +73,8 @@ def shipped() -> tuple[CatalogEntry, ...]:
 
 def entries() -> tuple[CatalogEntry, ...]:
     """Every model: what ships with PocketLM, then those of the user's own catalogs."""
-    found = {str(entry): entry for entry in shipped()}
-    for catalog in own_catalogs(Settings.from_environment().home):
-        for entry in catalog.entries:
-            found.setdefault(str(entry), entry)
-    return tuple(found.values())
+    own = own_catalogs(Settings.from_environment().home)
+    return tuple(merged(shipped(), own).values())
 
 
 def find(name: str, tag: str | None) -> CatalogEntry | None:

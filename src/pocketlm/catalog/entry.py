@@ -38,7 +38,7 @@ class RopeFacts(_Record):
         scaling, factor, original_context: for long contexts, as config.json has them.
     """
 
-    theta: Annotated[float, Field(gt=1)] = 10_000.0
+    theta: Annotated[float, Field(gt=1)]
     local_theta: Annotated[float, Field(gt=1)] | None = None
     rotary_dim: Annotated[int, Field(gt=0, le=4096)] | None = None
     scaling: Literal["linear", "llama3", "longrope", "yarn"] | None = None
@@ -58,6 +58,7 @@ class Shape(_Record):
         window: positions that a token of a sliding-window layer sees; every ``full_every``-th
             layer sees all.
         activation: of the gate.
+        rope: how heads are rotated; None where that is not known.
     """
 
     family: Name
@@ -73,7 +74,7 @@ class Shape(_Record):
     window: Annotated[int, Field(gt=0)] | None = None
     full_every: Annotated[int, Field(gt=0)] | None = None
     activation: Literal["silu", "gelu_tanh", "relu2"] = "silu"
-    rope: RopeFacts = RopeFacts()
+    rope: RopeFacts | None = None
 
 
 class Weights(_Record):

@@ -58,6 +58,24 @@ def _read(path: Path, changed: int, size: int) -> OwnCatalog:
     return OwnCatalog(path.stem, path, entries, None)
 
 
+def merged(shipped: Sequence[CatalogEntry], own: Sequence[OwnCatalog]) -> dict[str, CatalogEntry]:
+    """All entries by ``NAME:TAG``. What ships wins, then the first catalog by name; what is left
+    out by that is said."""
+    found = {str(entry): entry for entry in shipped}
+    for catalog in own:
+        for entry in catalog.entries:
+            other = found.setdefault(str(entry), entry)
+            if other is not entry:
+                _say_hidden(catalog.path, str(entry), other.origin or "PocketLM")
+    return found
+
+
+@lru_cache(maxsize=256)
+def _say_hidden(path: Path, name: str, other: str) -> None:
+    """Once for each."""
+    _log.warning("%s of the catalog %s is left out: that of %s has the name", name, path, other)
+
+
 def add_catalog(
     home: Path, name: str, content: bytes, shipped: Sequence[CatalogEntry]
 ) -> OwnCatalog:
@@ -70,7 +88,9 @@ def add_catalog(
     try:
         entries = read_entries(content.decode("utf-8"), origin=name)
     except UnicodeDecodeError as error:
-        raise ModelFileError(f"the catalog is not UTF-8: {error}") from error
+        raise ModelFileError(f"the catalog {name} is not UTF-8: {error}") from error
+    except ModelFileError as error:
+        raise ModelFileError(f"the catalog {name} cannot be kept: {error}") from error
     taken = {str(entry) for entry in shipped} & {str(entry) for entry in entries}
     if taken:
         raise RequestError(

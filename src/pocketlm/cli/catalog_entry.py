@@ -66,8 +66,9 @@ def described(entry: CatalogEntry) -> Iterator[Line]:
     for i, name in enumerate(names):
         scores = [one for one in entry.scores if one.table == name]
         values = ", ".join(f"{one.benchmark} {one.value:g}" for one in scores)
-        evaluator = tables()[name].evaluator
-        yield "scores" if i == 0 else "", f"{values} ({name}, measured by {evaluator})"
+        table = tables()[name]
+        mode = "" if table.mode is None else f", {table.mode}"
+        yield "scores" if i == 0 else "", f"{values} ({name}, measured by {table.evaluator}{mode})"
 
 
 def shape_text(shape: Shape) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pocketlm.catalog import Shape
+from pocketlm.catalog import RopeFacts, Shape
 from pocketlm.errors import ModelFileError, UnsupportedError
 from pocketlm.gguf import BlockType
 from pocketlm.models.families import FAMILIES
@@ -130,17 +130,18 @@ def _known_shapes(shape: Shape) -> dict[str, tuple[int, ...]]:
     shapes: dict[str, tuple[int, ...]] = {"token_embd.weight": (shape.vocab, shape.hidden)}
     if not shape.tied:
         shapes["output.weight"] = (shape.vocab, shape.hidden)
-    pairs = (shape.rope.rotary_dim or shape.head_dim) // 2
-    if shape.rope.scaling == "llama3":
+    rope = _rope(shape)
+    pairs = (rope.rotary_dim or shape.head_dim) // 2
+    if rope.scaling == "llama3":
         shapes["rope_freqs.weight"] = (pairs,)
-    if shape.rope.scaling == "longrope":
+    if rope.scaling == "longrope":
         shapes["rope_factors_long.weight"] = shapes["rope_factors_short.weight"] = (pairs,)
     return shapes
 
 
 def _metadata(shape: Shape, architecture: str, name: str) -> dict[str, object]:
     """What a GGUF file would say of it; ranges stand for the texts of a tokenizer."""
-    rope = shape.rope
+    rope = _rope(shape)
     keys: dict[str, object] = {
         "block_count": shape.layers,
         "context_length": shape.context,
@@ -172,6 +173,11 @@ def _metadata(shape: Shape, architecture: str, name: str) -> dict[str, object]:
         "tokenizer.ggml.tokens": range(shape.vocab),
         "tokenizer.ggml.merges": range(_merges(shape)),
     }
+
+
+def _rope(shape: Shape) -> RopeFacts:
+    """What is known of it; bases change no size."""
+    return shape.rope or RopeFacts(theta=10_000.0)
 
 
 def _merges(shape: Shape) -> int:
