@@ -96,10 +96,14 @@ def test_rope() -> None:
     assert both.local_rope == Rope(2e4, 16)
     yarn = RopeFacts(theta=10_000.0, scaling="yarn", factor=4, original_context=128)
     assert config(rope=yarn).rope.attention_factor > 1
-    long = config(family="phi3", rope=RopeFacts(theta=10_000.0, scaling="longrope", original_context=128))
+    long = config(
+        family="phi3", rope=RopeFacts(theta=10_000.0, scaling="longrope", original_context=128)
+    )
     assert isinstance(long.rope.scaling, LongRope)
     assert long.rope_switch == 128
-    llama3 = shape_spec(shape(rope=RopeFacts(theta=10_000.0, scaling="llama3", factor=8)), "made:up")
+    llama3 = shape_spec(
+        shape(rope=RopeFacts(theta=10_000.0, scaling="llama3", factor=8)), "made:up"
+    )
     assert "rope_freqs.weight" in set(llama3.source.names())
 
 
