@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <cstdlib>
 #include <mutex>
 
 namespace pocketlm {
@@ -17,8 +18,9 @@ constexpr size_t kChunk = 64 * kLargePage;  // that buffers share; what lies beh
 
 std::shared_ptr<std::byte> allocate_large_pages(size_t bytes) {
 #ifdef MADV_HUGEPAGE
-  // Not rounded up to a large page: the rest of the last one would be taken too.
-  auto* data = static_cast<std::byte*>(std::aligned_alloc(kLargePage, align_up(bytes, kSmallPage)));
+  // Not rounded up to a large page, which aligned_alloc would want: the rest of the last one would be taken too.
+  void* pages = nullptr;
+  auto* data = posix_memalign(&pages, kLargePage, align_up(bytes, kSmallPage)) == 0 ? static_cast<std::byte*>(pages) : nullptr;
   if (data != nullptr) madvise(data, align_up(bytes, kSmallPage), MADV_HUGEPAGE);  // small pages will do where it fails
 #else
   auto* data = static_cast<std::byte*>(std::aligned_alloc(kAlignment, align_up(bytes)));
