@@ -53,8 +53,8 @@ def test_official_clients_bring_their_key(
     with openai.OpenAI(base_url=f"{server.url}/v1", api_key=key) as client:
         chat = client.chat.completions.create(model="tiny", messages=MESSAGES, max_tokens=3)  # type: ignore[call-overload]
         assert chat.usage.completion_tokens <= 3
-    with anthropic.Anthropic(base_url=server.url, api_key=key) as claude:
-        message = claude.messages.create(model="tiny", messages=MESSAGES, max_tokens=3)  # type: ignore[arg-type]
+    with anthropic.Anthropic(base_url=server.url, api_key=key) as client:
+        message = client.messages.create(model="tiny", messages=MESSAGES, max_tokens=3)  # type: ignore[arg-type]
         assert message.role == "assistant"
     monkeypatch.setenv("OLLAMA_API_KEY", key)
     with contextlib.closing(ollama.Client(host=server.url)) as client:
