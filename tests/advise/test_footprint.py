@@ -165,8 +165,16 @@ def test_measuring_says_what_the_process_said(tiny: Path, monkeypatch: pytest.Mo
 @pytest.mark.real
 @pytest.mark.parametrize(("name", "context"), [("smollm2:135m", 2048), ("gemma3:270m", 512)])
 def test_the_predicted_peak_is_within_5_percent(
-    name: str, context: int, real_model: Callable[[str], Path]
+    name: str, context: int, real_model: Callable[[str], Path], tiny: Path
 ) -> None:
-    (found,) = footprint(real_model(name), [], context=context, measure=True)
+    """A tiny model first: its peak is the process, whose part varies with the page cache."""
+    process = _measured_beyond_predicted(tiny)[1]
+    assert -8 << 20 < process < 32 << 20
+    found, beyond = _measured_beyond_predicted(real_model(name), context)
+    assert abs(beyond - process) < 0.05 * found.peak
+
+
+def _measured_beyond_predicted(path: Path, context: int | None = None) -> tuple[Footprint, int]:
+    (found,) = footprint(path, [], context=context, measure=True)
     assert found.measured_peak is not None
-    assert found.peak == pytest.approx(found.measured_peak, rel=0.05)
+    return found, found.measured_peak - found.peak
