@@ -103,7 +103,9 @@ inline constexpr int half_tile(int tokens) { return tokens == 1 ? 0 : (tokens + 
 
 // --- few tokens: straight from the packed bytes ------------------------------------------------------------------
 
-inline constexpr int64_t kAhead = 4096;  // bytes of codes between what is asked for and what is used
+// Bytes between what is asked for and what is used. Two cores need that much under way to read as fast as the memory
+// gives it, and it is half of a small L1 cache.
+inline constexpr int64_t kAhead = 16384;
 
 template <class Fmt, int kTokens>
 void direct_tiles(const Lookahead<Fmt>& lookahead, int64_t p, const std::byte* x, size_t x_stride, int64_t token,
@@ -121,9 +123,11 @@ void direct_tiles(const Lookahead<Fmt>& lookahead, int64_t p, const std::byte* x
 template <class Fmt>
 void matmul_direct(const PackedMatrix& w, int64_t panel_begin, int64_t panel_end, const std::byte* x, size_t x_stride,
                    int64_t tokens, const Output& output) {
+  const std::byte* begin = w.panel(panel_begin);
+  const int64_t first = w.panel(panel_end) - begin < kAhead ? w.panel(panel_end) - begin : kAhead;
+  for (int64_t i = 0; i < first; i += 64) __builtin_prefetch(begin + i);  // what no block before them asked for
   for (int64_t p = panel_begin; p < panel_end; ++p)
-    direct_tiles<Fmt, isa::kDirectTile>(Lookahead<Fmt>(w, p, kAhead / (64 * Fmt::kBits)), p, x, x_stride, 0, tokens,
-                                        output);
+    direct_tiles<Fmt, isa::kDirectTile>(Lookahead<Fmt>(w, p, panel_end, kAhead), p, x, x_stride, 0, tokens, output);
 }
 
 // --- many tokens: chunks of unpacked panels ----------------------------------------------------------------------
@@ -158,7 +162,7 @@ void matmul_unpacked(const PackedMatrix& w, int64_t panel_begin, int64_t panel_e
   for (int64_t from = 0; from < tokens; from += kTokenGroup) {
     const int64_t count = tokens - from < kTokenGroup ? tokens - from : kTokenGroup;
     for (int64_t p = panel_begin; p < panel_end; ++p) {
-      const Lookahead<Fmt> lookahead(w, p, kChunk);
+      const Lookahead<Fmt> lookahead(w, p, panel_end, kChunk * int64_t(w.panel_bytes) / blocks);
       for (int64_t b = 0; b < blocks; b += kChunk) {
         const int64_t chunk = blocks - b < kChunk ? blocks - b : kChunk;
         unpack_panel(lookahead, b, b + chunk, unpacked);

@@ -121,14 +121,6 @@ struct PackedPanel {
     return {codes + b * (64 * Fmt::kBits), scales + b * (Fmt::kGroups * Fmt::kGroupBytes),
             supers + b / 8 * (Fmt::kPairedSupers ? 64 : 32)};
   }
-
-  // Asks for the cache lines of block b. Reading alone would not keep the memory busy: the three streams of a panel
-  // are short, and the hardware's prefetchers start anew at every one.
-  POCKETLM_INLINE void prefetch(int64_t b) const {
-    unroll<Fmt::kBits>([&](auto i) POCKETLM_INLINED { __builtin_prefetch(codes + (b * Fmt::kBits + i.value) * 64); });
-    if constexpr (Fmt::kGroupBytes > 0) __builtin_prefetch(scales + b * (Fmt::kGroups * Fmt::kGroupBytes));
-    if (b % 8 == 0) __builtin_prefetch(supers + b / 8 * (Fmt::kPairedSupers ? 64 : 32));
-  }
 };
 
 // A block that was unpacked before: 8 vectors of codes, then d_w and m_w of each group.
@@ -152,19 +144,29 @@ struct UnpackedPanel {
   POCKETLM_INLINE UnpackedBlock<Fmt> block(int64_t b) const { return {data + b * UnpackedBlock<Fmt>::kBytes}; }
 };
 
-// Prefetches the block that lies `distance` blocks further, in this panel or the next one.
+// Asks for the weights that lie `distance` bytes further while a panel's blocks are used, up to the end of a range of
+// panels: as one run of memory, although a panel has its codes, scales and supers one after another. Reading alone
+// would not keep the memory busy: the three streams are short, and the hardware's prefetchers start anew at every one.
 template <class Fmt>
 struct Lookahead {
-  PackedPanel<Fmt> panel, next;
-  int64_t blocks, distance;
+  PackedPanel<Fmt> panel;
+  int64_t blocks;
 
-  Lookahead(const PackedMatrix& w, int64_t p, int64_t most)
-      : panel(w, p), next(w, p + 1 < w.panels ? p + 1 : p), blocks(w.cols / kBlock), distance(most < blocks ? most : blocks) {}
+  // In a panel of the range that ends before `panel_end`.
+  Lookahead(const PackedMatrix& w, int64_t p, int64_t panel_end, int64_t distance)
+      : panel(w, p), blocks(w.cols / kBlock), distance_(distance), left_(w.panel(panel_end) - w.panel(p)),
+        step_(int64_t(w.panel_bytes) / blocks) {}
 
+  // Before block b: its share of the panel's bytes.
   POCKETLM_INLINE void operator()(int64_t b) const {
-    if (b + distance < blocks) panel.prefetch(b + distance);
-    else next.prefetch(b + distance - blocks);
+    const int64_t from = distance_ + b * step_;
+    if (from < left_)
+      unroll<kLines>([&](auto i) POCKETLM_INLINED { __builtin_prefetch(panel.codes + from + 64 * i.value); });
   }
+
+ private:
+  static constexpr int kLines = Fmt::kBits + 1;  // codes, and at most 64 bytes of scales and supers
+  int64_t distance_, left_, step_;
 };
 
 template <class Fmt>
