@@ -75,13 +75,13 @@ def make(store: Store, creation: Creation, progress: ProgressCallback = silent) 
     stays until the new model is whole.
     """
     name = created_name(creation.name)
-    base = _base(store, creation, name, progress)
+    base = _base(store, creation, progress)
     if creation.quantize:
         base = _quantized(store, base, creation.quantize, name, progress)
     return store.create(name, base, creation.additions)
 
 
-def _base(store: Store, creation: Creation, name: NameRef, progress: ProgressCallback) -> Base:
+def _base(store: Store, creation: Creation, progress: ProgressCallback) -> Base:
     if (creation.base is None) == (creation.blobs is None):
         raise RequestError("neither 'from' or 'files' was specified; expected one of them")
     if creation.blobs is not None:
@@ -92,10 +92,10 @@ def _base(store: Store, creation: Creation, name: NameRef, progress: ProgressCal
         return base_of_model(store.resolve(creation.base, progress=progress))
     if not creation.paths:
         raise NotFoundError(f"there is no model '{creation.base[:200]}'")
-    return _base_of_path(store, parsed.path, progress)
+    return _base_of_path(parsed.path, progress)
 
 
-def _base_of_path(store: Store, path: Path, progress: ProgressCallback) -> Base:
+def _base_of_path(path: Path, progress: ProgressCallback) -> Base:
     """Files of the user's own, used where they lie."""
     given = importing.model_files(path.expanduser().absolute())
     records = tuple(importing.refer(one, progress) for one in given)

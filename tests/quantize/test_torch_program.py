@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from pocketlm.models.config import ModelConfig
 from pocketlm.models.families import bitnet, gemma3, llama, phi3, qwen2, qwen3
 from pocketlm.models.program import Program, lower
 from pocketlm.models.rope import Linear, LongRope, Rope
-from pocketlm.quantize.torch_program import DenseWeights, head_of, hidden_states, logits
+from pocketlm.quantize.torch_program import head_of, hidden_states, logits
 
 F32 = 0
 LENGTH = 70
@@ -57,6 +57,23 @@ PROGRAMS = {
     "phi3": phi3.program(replace(BASE, rope=Rope(1e4, 12, _LONG, 1.2))),
     "bitnet-float": bitnet.program(replace(BASE, activation="relu2")),
 }
+
+
+class DenseWeights:
+    """Weights that are plain tensors: matrices [rows, cols] and vectors."""
+
+    def __init__(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        self._tensors = tensors
+
+    def embed(self, name: str, tokens: torch.Tensor) -> torch.Tensor:
+        return self._tensors[name][tokens].float()
+
+    def linear(self, name: str, x: torch.Tensor) -> torch.Tensor:
+        weight = self._tensors[name]
+        return torch.nn.functional.linear(x.to(weight.dtype), weight)
+
+    def vector(self, name: str) -> torch.Tensor:
+        return self._tensors[name]
 
 
 class Random:

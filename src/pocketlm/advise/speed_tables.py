@@ -39,7 +39,7 @@ def console_text(speed: Speed) -> str:
         console.print(line)
     for model in speed.models:
         table = Table(box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
-        for number, name in enumerate(_head(speed, model)):
+        for number, name in enumerate(_head(speed)):
             table.add_column(name, justify="right" if number > 1 else "left", no_wrap=True)
         for cells in _cells(speed, model):
             table.add_row(*cells)
@@ -55,7 +55,7 @@ def markdown_text(speed: Speed) -> str:
     """The same as Markdown."""
     lines = [f"- {line}" for line in _facts(speed)]
     for model in speed.models:
-        head = _head(speed, model)
+        head = _head(speed)
         lines += ["", f"**{_title(model)}**", "", _line(head)]
         lines.append(_line(["---", "---", *["---:"] * (len(head) - 2)]))
         lines += [_line(cells) for cells in _cells(speed, model)]
@@ -106,7 +106,7 @@ def _peers(speed: Speed) -> list[str]:
     return [name for name in speed.engines if name != OURS]
 
 
-def _head(speed: Speed, model: ModelSpeed) -> list[str]:
+def _head(speed: Speed) -> list[str]:
     peers = _peers(speed)
     last = ["against the better" if len(peers) > 1 else "ratio"] if peers else []
     return ["measure", "in", title(OURS), *(title(name) for name in peers), *last]

@@ -52,7 +52,7 @@ def tokenizer_files(
     vocabulary = read_vocabulary(metadata)
     files = {
         "tokenizer.json": _json(_tokenizer(vocabulary, parts, architecture), indent=None),
-        "tokenizer_config.json": _json(_config(vocabulary, parts, templates, context)),
+        "tokenizer_config.json": _json(_config(parts, templates, context)),
         "generation_config.json": _json(_generation(parts, generation)),
     }
     if vocabulary.scores is not None and parts.vocabulary.spelling == "sentencepiece":
@@ -145,9 +145,7 @@ def _around(parts: TokenizerParts) -> processors.TemplateProcessing | None:
     )
 
 
-def _config(
-    vocabulary: GGUFVocabulary, parts: TokenizerParts, templates: Mapping[str, str], context: int
-) -> Json:
+def _config(parts: TokenizerParts, templates: Mapping[str, str], context: int) -> Json:
     tokens = parts.vocabulary.tokens
     config: Json = {
         "tokenizer_class": "PreTrainedTokenizerFast",

@@ -113,19 +113,15 @@ class Request:
         self.decoder = decoder
         self.dropped = dropped  # oldest prompt tokens left out by on_overflow="truncate"
         self.constraint = constraint
-        self.prompt_logprobs = (
-            prompt_logprobs  # best tokens for each of the prompt; None: no scores
-        )
+        self.prompt_logprobs = prompt_logprobs  # best ones for each of its tokens; None: no scores
         self.prompt_scores: list[TokenLogprobs] = []  # of the tokens after the first
         self.status = Status.WAITING
         self.finish_reason: FinishReason | None = None
         self.error: Exception | None = None
         self.cached = 0  # prompt tokens found in the prefix cache when first admitted
         self.preemptions = 0
-        self.drafted = (
-            0  # tokens that were guessed (engine.speculation), and of them the right ones
-        )
-        self.accepted = 0
+        self.drafted = 0  # tokens that were guessed (engine.speculation),
+        self.accepted = 0  # and of them the right ones
         self.timing = Timing(perf_counter())
         self.variant = variant
         self.table = table

@@ -114,8 +114,3 @@ class ModelConfig:
     def qkv_width(self) -> int:
         """Columns of [q heads | k heads | v heads]."""
         return (self.heads + 2 * self.kv_heads) * self.head_dim
-
-    @property
-    def kv_elements(self) -> int:
-        """Values that one position adds to the KV cache, over all layers."""
-        return 2 * self.layers * self.kv_heads * self.head_dim

@@ -22,7 +22,6 @@ from pocketlm.models.sources import Bytes, Floats, Matrix
 Codes = npt.NDArray[np.int8]
 
 _BLOCK = 256  # of TQ2_0
-_I2_S_BLOCK = 128
 _I2_S_TAIL = 32  # bytes after the codes, the float32 scale first
 
 

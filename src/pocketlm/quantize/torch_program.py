@@ -8,7 +8,6 @@ in the weights' dtype, everything else in float32.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol
@@ -44,23 +43,6 @@ class Weights(Protocol):
         """``x`` [..., cols] times the transposed matrix: [..., rows]."""
 
     def vector(self, name: str) -> Tensor: ...
-
-
-class DenseWeights:
-    """Weights that are plain tensors: matrices [rows, cols] and vectors."""
-
-    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
-        self._tensors = tensors
-
-    def embed(self, name: str, tokens: Tensor) -> Tensor:
-        return self._tensors[name][tokens].float()
-
-    def linear(self, name: str, x: Tensor) -> Tensor:
-        weight = self._tensors[name]
-        return functional.linear(x.to(weight.dtype), weight)
-
-    def vector(self, name: str) -> Tensor:
-        return self._tensors[name]
 
 
 @dataclass(frozen=True)

@@ -42,14 +42,6 @@ def event_stream(
     return StreamingResponse(chunks, media_type="text/event-stream", headers=merged)
 
 
-def line_stream(
-    chunks: AsyncIterator[bytes], headers: Mapping[str, str] | None = None
-) -> StreamingResponse:
-    """A response of NDJSON lines."""
-    merged = dict(headers or {})
-    return StreamingResponse(chunks, media_type="application/x-ndjson", headers=merged)
-
-
 def ignored_header(names: Sequence[str], *, strict: bool) -> dict[str, str]:
     """The header that lists fields of a request which changed nothing.
 

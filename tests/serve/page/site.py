@@ -17,14 +17,14 @@ from typing import Any
 
 import uvicorn
 from fastapi import FastAPI, Request
-from fastapi.responses import Response
+from fastapi.responses import Response, StreamingResponse
 
 from pocketlm.errors import PocketLMError
 from pocketlm.serve.app import make_app
 from pocketlm.serve.config import ServeConfig
 from pocketlm.serve.failures import failure
 from pocketlm.serve.generation import ChatPrompt, Generation, LoadedModel
-from pocketlm.serve.replies import event_stream, json_line, line_stream, sse_event
+from pocketlm.serve.replies import event_stream, json_line, sse_event
 from pocketlm.serve.services import Services
 from pocketlm.size_classes import size_class
 from pocketlm.store import Store
@@ -184,7 +184,8 @@ def _app(site: Site) -> FastAPI:
 
     @app.post("/api/pull")
     async def pull(request: Request) -> Response:
-        return line_stream(_pulled(site, (await request.json())["model"]))
+        lines = _pulled(site, (await request.json())["model"])
+        return StreamingResponse(lines, media_type="application/x-ndjson")
 
     @app.delete("/api/delete")
     async def delete(request: Request) -> Response:

@@ -83,13 +83,13 @@ def _ranked_lines(
         yield f"   note     {note}"
     if explain:
         for other in ranked.others:
-            yield f"   also     {_other(other, found.memory)}"
+            yield f"   also     {_other(other)}"
         for name, broken in ranked.unfit:
             yield f"   not      {name}: {'; '.join(str(one) for one in broken)}"
     yield f"   do       {' && '.join(best.commands)}"
 
 
-def _other(choice: Choice, memory: int) -> str:
+def _other(choice: Choice) -> str:
     return (
         f"{choice.type}, KV {choice.kv}: {choice.points:.1f} points, "
         f"{choice.prediction.decode_at_context:.1f} tokens/s, {gib(choice.prediction.peak)}"

