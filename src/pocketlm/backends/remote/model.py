@@ -15,7 +15,7 @@ from typing import Any
 
 from pocketlm.backends.remote.connection import Connection, RefusedError
 from pocketlm.backends.remote.events import events
-from pocketlm.errors import BusyError, PocketLMError, RequestError, SourceError
+from pocketlm.errors import BusyError, RequestError, SourceError
 from pocketlm.store.remote_refs import RemoteRef, parse_remote
 
 # Sampling options that the chat-completions API has; its ranges are the endpoint's to check.
@@ -193,9 +193,7 @@ class RemoteModel:
                     if patience_s < 0 or stopped.wait(max(error.retry_after, 0.1)):
                         raise
             inbox.put(None)
-        except PocketLMError as error:
-            inbox.put(error)
-        except Exception as error:  # a bug of ours or of a library: the caller has to learn of it
+        except Exception as error:  # whatever it is, the caller has to learn of it
             inbox.put(error)
 
     def _receive(

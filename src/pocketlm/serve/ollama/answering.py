@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
-from typing import TYPE_CHECKING
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
@@ -32,9 +31,6 @@ from pocketlm.serve.ollama.route import renamed
 from pocketlm.serve.ollama.streams import stream_lines
 from pocketlm.serve.replies import unless_gone
 from pocketlm.serve.services import Services
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
 
 
 def add_routes(routes: APIRouter, services: Services) -> None:
