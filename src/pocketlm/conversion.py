@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Literal
 
 from pocketlm.convert.floats import FLOAT_TYPES
-from pocketlm.convert.stream import FILE_TYPE_KEY, TensorStream, open_stream
+from pocketlm.convert.stream import TensorStream, open_stream
 from pocketlm.convert.to_folder import write_folder
 from pocketlm.convert.write import write_floats
 from pocketlm.engine.machine import available_cores
 from pocketlm.errors import RequestError
 from pocketlm.gguf import BlockType, GGUFFile, Value
+from pocketlm.gguf.file_types import FILE_TYPE_KEY
 from pocketlm.progress import ProgressCallback, silent
 from pocketlm.quantize.file_types import FileType, file_type
 from pocketlm.quantize.files import encoder, refuse_overwriting, write_quantized

@@ -19,11 +19,11 @@ import numpy.typing as npt
 from pocketlm.convert.packed import is_bit_linear
 from pocketlm.errors import ModelFileError
 from pocketlm.gguf import BlockType, GGUFFile, Value, tensor_nbytes
+from pocketlm.gguf.file_types import FILE_TYPE_KEY
 from pocketlm.models.sources import Matrix
 from pocketlm.models.ternary import fits_blocks, i2_s_scale, with_unit_scale
 
 ARCHITECTURE_KEY = "general.architecture"
-FILE_TYPE_KEY = "general.file_type"
 
 
 @dataclass(frozen=True)

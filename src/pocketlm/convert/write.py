@@ -14,13 +14,14 @@ from pathlib import Path
 
 from pocketlm.convert.floats import FLOAT_TYPES, recoded
 from pocketlm.convert.space import require_space
-from pocketlm.convert.stream import FILE_TYPE_KEY, StreamTensor, TensorStream
+from pocketlm.convert.stream import StreamTensor, TensorStream
 from pocketlm.gguf import BlockType, TensorData, Value, tensor_nbytes, write_gguf
+from pocketlm.gguf.file_types import FILE_TYPE_IDS, FILE_TYPE_KEY
 from pocketlm.models.sources import Bytes
 from pocketlm.progress import Progress, ProgressCallback, silent
 
-# What a folder's weights can be; llama.h, enum llama_ftype
-_FILE_TYPES = {BlockType.F32: 0, BlockType.F16: 1, BlockType.BF16: 32, BlockType.TQ2_0: 37}
+# What a folder's weights can be: types that say alone what kind of file it is.
+_KINDS = {BlockType.F32, BlockType.F16, BlockType.BF16, BlockType.TQ2_0}
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def write_floats(
         tensor.release()
 
     most = _most(stream, types)
-    kind: dict[str, Value] = {FILE_TYPE_KEY: _FILE_TYPES[most]} if most in _FILE_TYPES else {}
+    kind: dict[str, Value] = {FILE_TYPE_KEY: FILE_TYPE_IDS[most.name]} if most in _KINDS else {}
     metadata = {**stream.metadata, **kind, **(extra_metadata or {})}
     data = [TensorData(t.name, types[t.name], t.shape, partial(chunks, t)) for t in stream.tensors]
     write_gguf(out, metadata, data)

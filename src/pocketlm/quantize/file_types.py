@@ -1,8 +1,7 @@
 """The names of quantized files: ``Q4_K_M`` and what it stands for.
 
 A name promises a size: which block type most weights have, and by which published mix some layers
-get better ones (``mix``). Names and ids are llama.cpp's (``llama_ftype``), so that every program
-which reads GGUF shows the same.
+get better ones (``mix``).
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 
 from pocketlm.errors import RequestError
 from pocketlm.gguf import BlockType
+from pocketlm.gguf.file_types import FILE_TYPE_IDS
 
 
 @dataclass(frozen=True)
@@ -20,13 +20,16 @@ class FileType:
 
     Attributes:
         name: as it is asked for.
-        id: ``general.file_type`` in the file.
         type: block type of most weights.
     """
 
     name: str
-    id: int
     type: BlockType
+
+    @property
+    def id(self) -> int:
+        """``general.file_type`` in the file."""
+        return FILE_TYPE_IDS[self.name]
 
     @property
     def quantized(self) -> bool:
@@ -36,26 +39,26 @@ class FileType:
 FILE_TYPES = {
     kind.name: kind
     for kind in (
-        FileType("F32", 0, BlockType.F32),
-        FileType("F16", 1, BlockType.F16),
-        FileType("BF16", 32, BlockType.BF16),
-        FileType("Q8_0", 7, BlockType.Q8_0),
-        FileType("Q6_K", 18, BlockType.Q6_K),
-        FileType("Q5_1", 9, BlockType.Q5_1),
-        FileType("Q5_K_M", 17, BlockType.Q5_K),
-        FileType("Q5_K_S", 16, BlockType.Q5_K),
-        FileType("Q5_0", 8, BlockType.Q5_0),
-        FileType("Q4_1", 3, BlockType.Q4_1),
-        FileType("Q4_K_M", 15, BlockType.Q4_K),
-        FileType("Q4_K_S", 14, BlockType.Q4_K),
-        FileType("Q4_0", 2, BlockType.Q4_0),
-        FileType("Q3_K_L", 13, BlockType.Q3_K),
-        FileType("Q3_K_M", 12, BlockType.Q3_K),
-        FileType("Q3_K_S", 11, BlockType.Q3_K),
-        FileType("Q2_K", 10, BlockType.Q2_K),
-        FileType("Q2_K_S", 21, BlockType.Q2_K),
-        FileType("TQ2_0", 37, BlockType.TQ2_0),
-        FileType("TQ1_0", 36, BlockType.TQ1_0),
+        FileType("F32", BlockType.F32),
+        FileType("F16", BlockType.F16),
+        FileType("BF16", BlockType.BF16),
+        FileType("Q8_0", BlockType.Q8_0),
+        FileType("Q6_K", BlockType.Q6_K),
+        FileType("Q5_1", BlockType.Q5_1),
+        FileType("Q5_K_M", BlockType.Q5_K),
+        FileType("Q5_K_S", BlockType.Q5_K),
+        FileType("Q5_0", BlockType.Q5_0),
+        FileType("Q4_1", BlockType.Q4_1),
+        FileType("Q4_K_M", BlockType.Q4_K),
+        FileType("Q4_K_S", BlockType.Q4_K),
+        FileType("Q4_0", BlockType.Q4_0),
+        FileType("Q3_K_L", BlockType.Q3_K),
+        FileType("Q3_K_M", BlockType.Q3_K),
+        FileType("Q3_K_S", BlockType.Q3_K),
+        FileType("Q2_K", BlockType.Q2_K),
+        FileType("Q2_K_S", BlockType.Q2_K),
+        FileType("TQ2_0", BlockType.TQ2_0),
+        FileType("TQ1_0", BlockType.TQ1_0),
     )
 }
 # What people also call them.

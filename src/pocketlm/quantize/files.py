@@ -16,9 +16,10 @@ import numpy.typing as npt
 
 from pocketlm import _native
 from pocketlm.convert.floats import recoded
-from pocketlm.convert.stream import FILE_TYPE_KEY, TensorStream
+from pocketlm.convert.stream import TensorStream
 from pocketlm.errors import CapacityError, ModelFileError, RequestError
 from pocketlm.gguf import NATIVE_TYPES, TensorData, Value, write_gguf
+from pocketlm.gguf.file_types import FILE_TYPE_KEY
 from pocketlm.gguf.split import split_set
 from pocketlm.gguf.types import tensor_nbytes
 from pocketlm.progress import Progress, ProgressCallback, silent

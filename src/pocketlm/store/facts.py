@@ -21,12 +21,6 @@ from pocketlm.store.manifest import Facts
 if TYPE_CHECKING:
     from pocketlm.gguf import TensorInfo
 
-# general.file_type of a GGUF: llama.h, enum llama_ftype.
-_FILE_TYPES = {
-    0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 7: "Q8_0", 8: "Q5_0", 9: "Q5_1", 10: "Q2_K",
-    11: "Q3_K_S", 12: "Q3_K_M", 13: "Q3_K_L", 14: "Q4_K_S", 15: "Q4_K_M", 16: "Q5_K_S",
-    17: "Q5_K_M", 18: "Q6_K", 21: "Q2_K_S", 32: "BF16", 36: "TQ1_0", 37: "TQ2_0",
-}  # fmt: skip
 _NOT_PARAMETERS = ("rope_freqs", "rope_factors_long", "rope_factors_short")
 _MAX_HEADER = 100 << 20
 _MAX_JSON = 16 << 20
@@ -38,7 +32,9 @@ def gguf_facts(paths: Sequence[Path]) -> Facts:
     Raises ModelFileError where a file breaks the format.
     """
     from pocketlm.gguf import GGUFFile
+    from pocketlm.gguf.file_types import FILE_TYPE_IDS, FILE_TYPE_KEY
 
+    labels = {id: name for name, id in FILE_TYPE_IDS.items()}
     parameters, types = 0, Counter[str]()
     family = licence = None
     label: str | None = None
@@ -49,8 +45,8 @@ def gguf_facts(paths: Sequence[Path]) -> Facts:
                 family = _text(file.metadata, "general.architecture")
                 licence = _text(file.metadata, "general.license")
                 context = _positive(file.metadata.get(f"{family}.context_length"))
-                file_type = file.metadata.get("general.file_type")
-                label = _FILE_TYPES.get(file_type) if isinstance(file_type, int) else None
+                file_type = file.metadata.get(FILE_TYPE_KEY)
+                label = labels.get(file_type) if isinstance(file_type, int) else None
             for tensor in file.tensors.values():
                 types[tensor.type.name] += math.prod(tensor.shape)
             parameters += gguf_parameters(file.tensors)
