@@ -19,14 +19,13 @@ from pocketlm.convert.stream import StreamTensor, TensorStream
 from pocketlm.convert.tokenizer import tokenizer_metadata
 from pocketlm.gguf import BlockType, Value
 from pocketlm.models.config import ModelConfig
-from pocketlm.models.families.llama import halves_from_pairs
+from pocketlm.models.families.llama import Q_OR_K, halves_from_pairs
 from pocketlm.models.generation import gguf_sampling
 from pocketlm.models.sources import Bytes, Floats, checked_floats
 from pocketlm.models.spec import ModelSpec
 from pocketlm.models.ternary import with_unit_scale
 
 _QUANTIZATION_VERSION = 2  # of ggml's block types
-_Q_OR_K = re.compile(r"blk\.\d+\.attn_([qk])\.weight")
 
 
 def folder_stream(spec: ModelSpec) -> TensorStream:
@@ -71,7 +70,7 @@ def _tensors(spec: ModelSpec, architecture: Architecture) -> list[StreamTensor]:
         elif spec.config.family == "bitnet":
             tensors += _bitnet_matrix(spec, name, shapes[name])
         else:
-            match = _Q_OR_K.fullmatch(name)
+            match = Q_OR_K.fullmatch(name)
             row_map = maps.get(match[1]) if match else None
             tensors.append(_matrix(spec, name, shapes[name], row_map))
     return tensors

@@ -5,7 +5,6 @@ The inverse of ``models.ternary.unpack_quarters``, for the way back from GGUF.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,10 +12,9 @@ import numpy as np
 
 from pocketlm.errors import UnsupportedError
 from pocketlm.gguf import dequantize
+from pocketlm.models.families.bitnet import BIT_LINEAR
 from pocketlm.models.sources import Bytes, Matrix
 from pocketlm.models.ternary import split_ternary
-
-_BIT_LINEAR = re.compile(r"blk\.\d+\.(?:attn_(?:q|k|v|output)|ffn_(?:gate|up|down))\.weight")
 
 
 @dataclass(frozen=True)
@@ -29,7 +27,7 @@ class PackedMatrix:
 
 def is_bit_linear(name: str) -> bool:
     """Whether a BitNet model keeps this matrix in ternary."""
-    return _BIT_LINEAR.fullmatch(name) is not None
+    return BIT_LINEAR.fullmatch(name) is not None
 
 
 def pack(matrix: Matrix, name: str, path: Path) -> PackedMatrix:

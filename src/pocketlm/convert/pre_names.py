@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pocketlm.errors import UnsupportedError
+from pocketlm.text.folder_tokenizer import steps_of
 from pocketlm.text.pretokenizers import known_pre_tokenizers, name_of
 
 
@@ -21,8 +22,8 @@ def pre_name(content: Mapping[str, Any], path: Path) -> str:
     Raises:
         UnsupportedError: no name means what it does; the message says what was found.
     """
-    steps = opened(content.get("pre_tokenizer"), "pretokenizers")
-    normalizers = [step.get("type") for step in opened(content.get("normalizer"), "normalizers")]
+    steps = steps_of(content.get("pre_tokenizer"), "pretokenizers")
+    normalizers = [step.get("type") for step in steps_of(content.get("normalizer"), "normalizers")]
     cut = _cut(steps)
     name = None
     if cut is not None and normalizers in ([], ["NFC"]):
@@ -44,15 +45,6 @@ def pre_name(content: Mapping[str, Any], path: Path) -> str:
             hint=f"Known: {', '.join(known_pre_tokenizers())}.",
         )
     return name
-
-
-def opened(part: object, inner: str) -> list[dict[str, Any]]:
-    """A component of tokenizer.json as the list of its steps, sequences opened."""
-    if not isinstance(part, dict):
-        return []
-    if part.get("type") == "Sequence" and isinstance(part.get(inner), list):
-        return [step for item in part[inner] for step in opened(item, inner)]
-    return [part]
 
 
 def _cut(steps: list[dict[str, Any]]) -> tuple[bool, tuple[str, ...], bool] | None:

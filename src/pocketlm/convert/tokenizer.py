@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 
 from pocketlm.convert.pieces import read_pieces
-from pocketlm.convert.pre_names import opened, pre_name
+from pocketlm.convert.pre_names import pre_name
 from pocketlm.errors import ModelFileError, UnsupportedError
 from pocketlm.gguf import Value
-from pocketlm.text.folder_tokenizer import tokenizer_parts
+from pocketlm.text.folder_tokenizer import steps_of, tokenizer_parts
 from pocketlm.text.gguf_fields import PREFIX, TokenType
 from pocketlm.text.json_files import read_json
 from pocketlm.text.parts import TokenizerParts
@@ -175,12 +175,12 @@ def _ranks(model: Mapping[str, Any], folder: Path) -> dict[str, int]:
 
 def _space_prefix(content: Mapping[str, Any]) -> bool:
     """Whether a space is put before a text: by a normalizer (Llama 2, Phi-3) or a Metaspace."""
-    steps = opened(content.get("normalizer"), "normalizers")
+    steps = steps_of(content.get("normalizer"), "normalizers")
     if any(step.get("type") == "Prepend" for step in steps):
         return True
     return any(
         step.get("type") == "Metaspace" and step.get("prepend_scheme", "always") != "never"
-        for step in opened(content.get("pre_tokenizer"), "pretokenizers")
+        for step in steps_of(content.get("pre_tokenizer"), "pretokenizers")
     )
 
 

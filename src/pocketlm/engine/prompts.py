@@ -132,12 +132,13 @@ def text_side(spec: ModelSpec, name: str | None = None, template: str | None = N
 
     Raises ModelFileError, UnsupportedError for a tokenizer or template that cannot be used.
     """
-    tokenizer = _tokenizer(spec)
+    tokenizer = open_tokenizer(spec)
     sources = spec.chat_templates if template is None else {"default": template}
     return TextSide(name or spec.name, tokenizer, _template(tokenizer, sources))
 
 
-def _tokenizer(spec: ModelSpec) -> Tokenizer:
+def open_tokenizer(spec: ModelSpec) -> Tokenizer:
+    """The tokenizer of an opened model. Raises ModelFileError, UnsupportedError."""
     from pocketlm._native import return_freed_memory
     from pocketlm.text import Tokenizer
 

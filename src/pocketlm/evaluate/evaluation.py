@@ -17,6 +17,7 @@ from pocketlm.backends.native import engine_options
 from pocketlm.engine.build import choose_context, require_memory
 from pocketlm.engine.machine import available_memory
 from pocketlm.engine.options import KvType
+from pocketlm.engine.prompts import open_tokenizer
 from pocketlm.errors import CapacityError, RequestError
 from pocketlm.evaluate.divergence import Divergence, divergence, require_same_vocabulary
 from pocketlm.evaluate.perplexity import Perplexity, perplexity
@@ -186,12 +187,7 @@ def _open(ref: str | Path, stack: ExitStack) -> _Subject:
         raise RequestError(f"a model is named by a string or a Path, found {ref!r}")
     spec = open_model(path)
     stack.callback(spec.close)
-    source = spec.tokenizer_source
-    if isinstance(source, Path):
-        tokenizer = Tokenizer.from_folder(source)
-    else:
-        tokenizer = Tokenizer.from_gguf(source, spec.architecture)
-    return _Subject(name or spec.name, spec, tokenizer)
+    return _Subject(name or spec.name, spec, open_tokenizer(spec))
 
 
 def _refuse_calibration_text(words: str, subjects: Sequence[_Subject]) -> None:

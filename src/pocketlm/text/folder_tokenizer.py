@@ -90,18 +90,18 @@ def _vocabulary(backend: tokenizers.Tokenizer, content: dict[str, Any], file: Pa
     )
 
 
-def _steps(part: object, inner: str) -> list[dict[str, Any]]:
+def steps_of(part: object, inner: str) -> list[dict[str, Any]]:
     """A component of tokenizer.json as the list of its steps, sequences opened."""
     if not isinstance(part, dict):
         return []
     if part.get("type") == "Sequence" and isinstance(part.get(inner), list):
-        return [step for item in part[inner] for step in _steps(item, inner)]
+        return [step for item in part[inner] for step in steps_of(item, inner)]
     return [part]
 
 
 def _spelling(decoder: object) -> tuple[Literal["byte_level", "sentencepiece"], bool]:
     """How tokens are written, and whether the first space of a text is dropped."""
-    steps = _steps(decoder, "decoders")
+    steps = steps_of(decoder, "decoders")
     kinds = [step.get("type") for step in steps]
     if "ByteLevel" in kinds:
         return "byte_level", False
@@ -118,7 +118,7 @@ def _spelling(decoder: object) -> tuple[Literal["byte_level", "sentencepiece"], 
 
 def _continuation(content: dict[str, Any]) -> pre_tokenizers.PreTokenizer | None:
     """The pre-tokenizer without "a space before the first word", where the file's has it."""
-    steps = _steps(content.get("pre_tokenizer"), "pretokenizers")
+    steps = steps_of(content.get("pre_tokenizer"), "pretokenizers")
     if not any(step.get("prepend_scheme") == "first" for step in steps):
         return None
     changed = [

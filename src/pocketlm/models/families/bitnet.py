@@ -44,7 +44,8 @@ from pocketlm.models.ternary import (
     with_scale,
 )
 
-_BIT_LINEAR = re.compile(r"(blk\.\d+\.(?:attn_(?:q|k|v|output)|ffn_(?:gate|up|down)))\.weight")
+# A matrix that is ternary; the group is its name without ``.weight``.
+BIT_LINEAR = re.compile(r"(blk\.\d+\.(?:attn_(?:q|k|v|output)|ffn_(?:gate|up|down)))\.weight")
 
 _TERNARY_OR_FLOAT = (
     BlockType.TQ1_0,
@@ -61,7 +62,7 @@ class _BitLinears(Adapted):
 
     def __init__(self, inner: TensorSource) -> None:
         super().__init__(inner)
-        linears = {m[1] for name in inner.names() if (m := _BIT_LINEAR.fullmatch(name))}
+        linears = {m[1] for name in inner.names() if (m := BIT_LINEAR.fullmatch(name))}
         self._scales = {f"{linear}.scale" for linear in linears} & set(inner.names())
 
     def names(self) -> Iterable[str]:
@@ -118,13 +119,13 @@ class OnlineBitLinears(_BitLinears):
 
     def type(self, name: str) -> BlockType:
         """What ``matrix`` gives, or TQ2_0 for I2_S, which takes the same memory."""
-        if not _BIT_LINEAR.fullmatch(name):
+        if not BIT_LINEAR.fullmatch(name):
             return self.inner.type(name)
         return BlockType.TQ2_0 if fits_blocks(self.shape(name)) else BlockType.F32
 
     def matrix(self, name: str) -> Matrix:
         matrix = self.inner.matrix(name)
-        if not _BIT_LINEAR.fullmatch(name):
+        if not BIT_LINEAR.fullmatch(name):
             return matrix
         codes, scale = ternarize(decode(matrix))
         rounded = rounded_to(scale, matrix.type)
@@ -140,7 +141,7 @@ class PackedBitLinears(_BitLinears):
         self._inverse = inverse
 
     def _packed(self, name: str) -> bool:
-        return bool(_BIT_LINEAR.fullmatch(name)) and self._folder.entry(name).dtype == "U8"
+        return bool(BIT_LINEAR.fullmatch(name)) and self._folder.entry(name).dtype == "U8"
 
     def shape(self, name: str) -> tuple[int, ...]:
         shape = self.inner.shape(name)
@@ -153,7 +154,7 @@ class PackedBitLinears(_BitLinears):
         return self.inner.type(name)
 
     def matrix(self, name: str) -> Matrix:
-        if not _BIT_LINEAR.fullmatch(name):
+        if not BIT_LINEAR.fullmatch(name):
             return self.inner.matrix(name)
         scale = self.scale(name)
         if scale is None:

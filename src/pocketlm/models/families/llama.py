@@ -21,7 +21,8 @@ from pocketlm.models.program import Program
 from pocketlm.models.reading import gguf_config, hf_config
 from pocketlm.models.sources import Adapted, Matrix, TensorSource
 
-_Q_OR_K = re.compile(r"blk\.\d+\.attn_([qk])\.weight")
+# A matrix of queries or keys, and which of them.
+Q_OR_K = re.compile(r"blk\.\d+\.attn_([qk])\.weight")
 
 
 def halves_from_pairs(heads: int, head_dim: int, rotary_dim: int) -> npt.NDArray[np.int32]:
@@ -46,7 +47,7 @@ class PairedRows(Adapted):
 
     def matrix(self, name: str) -> Matrix:
         matrix = super().matrix(name)
-        match = _Q_OR_K.fullmatch(name)
+        match = Q_OR_K.fullmatch(name)
         if match is None:
             return matrix
         row_map = self._maps[match[1]]
