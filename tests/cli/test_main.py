@@ -39,8 +39,9 @@ def test_the_version(pocketlm: Callable[..., Any]) -> None:
 def test_help_names_every_verb(pocketlm: Callable[..., Any], option: str) -> None:
     said = pocketlm(option)
     assert said.code == 0
-    listed = [line.split()[0] for line in said.out.partition("Commands:")[2].splitlines() if line]
-    assert listed == list(command.VERBS)
+    lines = [line for line in said.out.partition("Commands:")[2].splitlines() if line]
+    assert [line.split()[0] for line in lines] == list(command.VERBS)
+    assert not [line for line in lines if line.endswith("...")], "too long for 80 columns"
 
 
 @pytest.mark.parametrize("verb", command.VERBS)

@@ -39,7 +39,7 @@ def bench(
     markdown: Annotated[Path | None, typer.Option(help="Write the tables as Markdown.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure speed, time to the first token and peak memory, beside other engines."""
+    """Measure speed, first token and memory, beside other engines."""
     from pocketlm.advise.performance.remembering import remember_speed
     from pocketlm.advise.speed_tables import console_text, csv_text, markdown_text
     from pocketlm.advise.tables import save

@@ -37,7 +37,7 @@ def catalog(
     sha256: Annotated[str | None, typer.Option(help="add: of the file; a URL needs it.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the models that are known by name; add, remove and tell of catalogs of your own."""
+    """List the models known by name; keep catalogs of your own."""
     from pocketlm.cli.output import write_json
 
     if action != "add" and (name is not None or sha256 is not None):

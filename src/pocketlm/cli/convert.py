@@ -25,7 +25,7 @@ def convert(
     threads: Annotated[int | None, typer.Option(help="Default: the physical cores.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write a model in another format: safetensors to GGUF, or GGUF to safetensors."""
+    """Write a safetensors model as GGUF, or a GGUF as safetensors."""
     from pocketlm.cli.fetching import fetch
     from pocketlm.cli.output import harmless, progress, size_text, write_json
     from pocketlm.conversion import convert as run

@@ -22,7 +22,7 @@ def create(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a model of one's own: weights that are here, with a system message, parameters …"""
+    """Make a model of your own from weights that are here."""
     from pocketlm.cli.fetching import fetch
     from pocketlm.cli.output import progress, record, write_json
     from pocketlm.creation import make, of_modelfile

@@ -40,7 +40,7 @@ def evaluate(
     kv: Annotated[Literal["f16", "q8", "f32"], typer.Option(help="Type of the KV cache.")] = "f16",
     as_json: AsJson = False,
 ) -> None:
-    """Measure perplexity, divergence from a reference, accuracy on questions."""
+    """Measure perplexity, divergence from a reference, accuracy."""
     from pocketlm.cli.fetching import fetch
     from pocketlm.cli.output import progress, write_json
     from pocketlm.errors import RequestError

@@ -24,7 +24,7 @@ def plan(
     kv: Annotated[Literal["f16", "q8", "f32"], typer.Option(help="Type of the KV cache.")] = "f16",
     as_json: AsJson = False,
 ) -> None:
-    """Say in which types a model fits a device, how fast it is, and which type to take."""
+    """Say which types of a model fit a device, and which to take."""
     from pocketlm.advise.recommend import plan as run
     from pocketlm.advise.recommend import telling_plan as telling
     from pocketlm.cli.output import harmless, write_json, write_table

@@ -18,7 +18,7 @@ def push(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Put a model onto a registry that speaks the protocol of Ollama's."""
+    """Put a model onto a registry of Ollama's protocol."""
     from pocketlm.cli.output import progress, size_text, write_json
     from pocketlm.store import Store
 

@@ -85,7 +85,7 @@ def search(
     refresh: _Refresh = False,
     as_json: AsJson = False,
 ) -> None:
-    """Find models on the Hugging Face hub, in Azure's catalog or in the curated one."""
+    """Find models on the Hugging Face hub, in Azure's or our catalog."""
     from pocketlm import search as floor
     from pocketlm.cli.output import progress
     from pocketlm.search.query import parse_benchmark, parse_query, parse_since
