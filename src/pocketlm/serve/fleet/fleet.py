@@ -38,10 +38,11 @@ _log = logging.getLogger(__name__)
 
 @dataclass
 class _Loading:
-    """A load under way and how many requests wait for it."""
+    """A load under way, how many requests wait for it, and whether it has its memory yet."""
 
     done: asyncio.Future[Resident]
     waiters: int = 0
+    has_room: bool = False
     task: asyncio.Task[None] | None = field(default=None, repr=False)
 
 
@@ -76,6 +77,7 @@ class WorkerFleet:
         self._looking = asyncio.Lock()  # one header is read at a time where nobody loads it
         self._deaths: dict[str, deque[float]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._ending: set[asyncio.Task[None]] = set()  # of workers; these are not cancelled
         self._draining = False
 
     # generation.Fleet
@@ -145,8 +147,10 @@ class WorkerFleet:
         self._draining = True
         for task in self._tasks:
             task.cancel()
-        ending = [one.worker.end() for one in self._all()]
-        await asyncio.gather(*ending, *self._tasks, return_exceptions=True)
+        for one in self._all():
+            self._end(one.worker)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*self._ending)
         self._residents.clear()
         self._leaving.clear()
 
@@ -172,10 +176,11 @@ class WorkerFleet:
         return resident, asyncio.get_running_loop().time() - began
 
     def _give_up(self, loading: _Loading) -> None:
-        """One that waited waits no more; the last one stops the load."""
+        """One that waited waits no more. With the last one a load ends that has others go to make
+        room for it; one that has its room goes on, for whoever asks again."""
         loading.waiters -= 1
         if not loading.done.done():
-            if loading.waiters == 0 and loading.task is not None:
+            if loading.waiters == 0 and not loading.has_room and loading.task is not None:
                 loading.task.cancel()
         elif loading.done.exception() is None:
             self._release(loading.done.result())
@@ -190,7 +195,7 @@ class WorkerFleet:
         """Loads a model for those who wait for it; they are its users from its first moment."""
         began = asyncio.get_running_loop().time()
         try:
-            resident = await self._loaded(wanted)
+            resident = await self._loaded(wanted, loading)
         except BaseException as error:
             if isinstance(error, asyncio.CancelledError):
                 error = BusyError("the server is shutting down")
@@ -222,11 +227,11 @@ class WorkerFleet:
         except BaseException as error:
             if isinstance(error, WorkerError):
                 self._died(wanted)
-            await worker.end()
+            await asyncio.shield(self._end(worker))
             raise
         return worker
 
-    async def _loaded(self, wanted: Wanted) -> Resident:
+    async def _loaded(self, wanted: Wanted, loading: _Loading) -> Resident:
         worker = await self._opened(wanted)
         memory = self._needs[wanted.key]
         reserved = 0
@@ -235,15 +240,17 @@ class WorkerFleet:
                 await self._make_room(wanted, memory)
                 self._reserved += memory
                 reserved = memory
+            loading.has_room = True
             ready = await worker.ready()
             return Resident(wanted, worker, memory, ready)
         except BaseException as error:
             if isinstance(error, WorkerError):
                 self._died(wanted)
-            await worker.end()
+            await asyncio.shield(self._end(worker))
             raise
         finally:
             self._reserved -= reserved
+            self._notify()
 
     async def _make_room(self, wanted: Wanted, memory: int) -> None:
         """Has models go until there is room. Raises CapacityError where there never will be."""
@@ -282,7 +289,7 @@ class WorkerFleet:
     def _idle(self, resident: Resident) -> None:
         """Nobody uses it now."""
         if resident in self._leaving:
-            self._spawn(resident.worker.end())
+            self._end(resident.worker)
         else:
             resident.start_timer(lambda: self._leave(resident, "idle"))
 
@@ -296,7 +303,7 @@ class WorkerFleet:
         resident.why = why
         _log.info("unloading %s: %s", resident.wanted.name, why)
         if resident.users == 0:
-            self._spawn(resident.worker.end())
+            self._end(resident.worker)
 
     async def _watch(self, resident: Resident) -> None:
         """Takes note of a worker's end, expected or not."""
@@ -359,13 +366,13 @@ class WorkerFleet:
         wanted = await asyncio.to_thread(self._names.find, name)
         return self._residents.get(wanted.key)
 
+    def _end(self, worker: Worker) -> asyncio.Task[None]:
+        return _kept(worker.end(), self._ending)
+
     # Waiting
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
+        return _kept(work, self._tasks)
 
     def _notify(self) -> None:
         """Whoever waits for a model to go, or for its users, looks again."""
@@ -374,3 +381,11 @@ class WorkerFleet:
 
     async def _next_change(self) -> None:
         await self._changed.wait()
+
+
+def _kept(work: Coroutine[Any, Any, None], tasks: set[asyncio.Task[None]]) -> asyncio.Task[None]:
+    """A task that stays among ``tasks``, for the loop keeps none, until it is done."""
+    task = asyncio.get_running_loop().create_task(work)
+    tasks.add(task)
+    task.add_done_callback(tasks.discard)
+    return task
