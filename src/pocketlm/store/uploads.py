@@ -17,6 +17,7 @@ from pocketlm.store.locks import locked
 from pocketlm.store.shelf import Shelf
 
 _MOST_BYTES = 128 << 30  # larger than any model of 30 billion parameters in F32
+_ROOM = 256 << 20  # that an upload of unknown size must find on the disk, again and again
 
 
 class Upload:
@@ -38,6 +39,7 @@ class Upload:
         self._path = shelf.partial / self._key
         self._hash = hashlib.sha256()
         self._done = 0
+        self._checked = 0  # bytes that the disk had room for
         self._descriptor: int | None = None
         self._held = ExitStack()
 
@@ -50,14 +52,18 @@ class Upload:
         if size is not None:
             self._check_size(size)
             require_space(self._shelf.partial, size, "the upload")
+            self._checked = size
         self._held.enter_context(locked(self._shelf.locks, self._key))
         with disk_errors(self._path, "the upload"):
             self._descriptor = create(self._path, os.O_EXCL)
 
     def write(self, data: bytes) -> None:
-        """Takes more. Raises CapacityError where the disk is full."""
+        """Takes more. Raises CapacityError where the disk is full, or soon would be."""
         assert self._descriptor is not None, "the upload is open"
         self._check_size(self._done + len(data))
+        if self._done + len(data) > self._checked:
+            require_space(self._shelf.partial, _ROOM, "the upload")
+            self._checked = self._done + _ROOM
         with disk_errors(self._path, "the upload"):
             write_all(self._descriptor, data)
         self._hash.update(data)

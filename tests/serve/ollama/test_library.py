@@ -188,6 +188,27 @@ def test_more_than_the_disk_has_is_refused_in_advance(
     answer = httpx.post(f"{url}/api/blobs/sha256:{hex_of(b'x' * 11)}", content=b"x" * 11)
     assert answer.status_code == 507
     monkeypatch.setattr(uploads, "_MOST_BYTES", 10)
+    monkeypatch.setattr(uploads, "_ROOM", 1)
     answer = httpx.post(f"{url}/api/blobs/sha256:{hex_of(b'x' * 11)}", content=iter([b"x" * 11]))
     assert answer.status_code == 507
+    assert not left_behind(store)
+
+
+def test_an_upload_of_unknown_size_stops_before_the_disk_is_full(
+    url: str, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Path] = []
+
+    def free_bytes(folder: Path) -> int:
+        asked.append(folder)
+        return 100_000 if len(asked) == 1 else 99_999
+
+    monkeypatch.setattr("pocketlm.store.files.free_bytes", free_bytes)
+    monkeypatch.setattr(uploads, "_ROOM", 100_000)
+    monkeypatch.setattr("pocketlm.serve.ollama.uploads._PIECE", 20_000)
+    blob = b"x" * 2_000_000
+    parts = (blob[i : i + 20_000] for i in range(0, len(blob), 20_000))
+    answer = httpx.post(f"{url}/api/blobs/sha256:{hex_of(blob)}", content=parts)
+    assert answer.status_code == 507
+    assert "99,999 are free" in answer.text
     assert not left_behind(store)
