@@ -137,3 +137,14 @@ def test_show_tells_of_a_model_that_is_not_here(pocketlm: Run) -> None:
     assert pocketlm("show", "qwen3:0.6b", "--json").json()["here"] is False
     assert pocketlm("show", "qwen3:0.6b", "--path").code == 1
     assert "qwen3:0.6b" in pocketlm("show", "qwen3:0.6").err
+
+
+def test_show_tells_what_the_catalog_knows_of_a_model_that_is_here(
+    pocketlm: Run, tiny_gguf: Path
+) -> None:
+    pocketlm("import", tiny_gguf, "qwen3:0.6b")
+    pocketlm("import", tiny_gguf, "mine")
+    said = pocketlm("show", "qwen3:0.6b", "--json").json()
+    assert said["facts"]["parameters"] == 640
+    assert said["catalog"]["parameters"] == 596_049_920
+    assert pocketlm("show", "mine", "--json").json()["catalog"] is None

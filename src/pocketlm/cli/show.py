@@ -51,7 +51,8 @@ def show(
         return
     facts = model.manifest.facts if model.manifest is not None else describe_path(model.path)
     if as_json:
-        write_json({**record(model), "facts": facts.model_dump(mode="json")})
+        known = None if entry is None else entry.model_dump(mode="json")
+        write_json({**record(model), "facts": facts.model_dump(mode="json"), "catalog": known})
         return
     print(model.name)
     _lines(_about(facts, model.name))
