@@ -118,7 +118,7 @@ def test_a_folder_is_sized_as_the_file_that_it_becomes(wide: Path, tmp_path: Pat
 def test_a_model_that_is_not_here_is_sized_by_the_catalog() -> None:
     found = footprint("gemma3:270m", ["Q8_0", "Q4_0"], context=512)
     assert [one.type for one in found] == ["BF16", "Q8_0", "Q4_0"]
-    assert not any(one.here or one.on_disk or one.requantized for one in found)
+    assert not any(one.where == "here" or one.on_disk or one.requantized for one in found)
     assert all(one.measured_file is None for one in found)
     assert found[0].parameters == 268_098_176
     assert found[0].file > 2 * found[0].parameters

@@ -12,6 +12,8 @@ import pytest
 
 from engine.tiny_file import write_tiny_model
 from pocketlm.advise.footprint import DEFAULT_TYPES, footprint
+from pocketlm.store import Store
+from store.local_server import LocalServer, hub_repo
 
 from .conftest import Outcome
 
@@ -130,3 +132,20 @@ def test_a_model_of_the_catalog_is_not_pulled(pocketlm: Run) -> None:
     refused = pocketlm("footprint", "granite4:350m")
     assert refused.code == 1
     assert "not one that PocketLM runs" in refused.err
+
+
+def test_a_model_of_the_hub_is_not_downloaded(
+    pocketlm: Run, model: Path, local_hub: LocalServer
+) -> None:
+    hub_repo(local_hub, "o/r", {"m.gguf": model.read_bytes()})
+    done = pocketlm("footprint", "hf:o/r", "--types", "Q8_0")
+    assert done.code == 0
+    title, _, own, _ = done.out.splitlines()
+    assert title == "hf:o/r, context 256, from the hub"
+    assert own.endswith("as published")
+    assert not Store().list()
+    planned = pocketlm("plan", "hf:o/r", "--device", "raspberry-pi-5-8gb")
+    assert planned.code == 0
+    assert "pocketlm pull hf:o/r && " in planned.out
+    compared = pocketlm("compare", "hf:o/r", "--device", "raspberry-pi-5-8gb", "--types", "Q8_0")
+    assert "on the hub, F32" in compared.out

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pocketlm.advise.peak import measured_peak
-from pocketlm.advise.performance import PlannedFile, PlannedModel, planned, residence
+from pocketlm.advise.performance import PlannedFile, PlannedModel, Where, planned, residence
 from pocketlm.catalog import CatalogEntry
 from pocketlm.engine.build import choose_context
 from pocketlm.engine.machine import available_cores
@@ -30,7 +30,7 @@ class Footprint:
     Attributes:
         model: the ref.
         type: the file type: what the file is, or what it would be made.
-        here: whether the model is on disk; else it is known from the catalog, and the size of the
+        where: the model is known from; of the catalog, and of a folder on the hub, the size of the
             tokenizer's texts is an estimate.
         on_disk: whether this is the file itself, rather than one that could be made of it.
         requantized: whether it would be made of a file that is quantized already.
@@ -67,7 +67,7 @@ class Footprint:
     peak: int
     measured_file: int | None = None
     measured_peak: int | None = None
-    here: bool = True
+    where: Where = "here"
 
 
 def footprint(
@@ -83,8 +83,9 @@ def footprint(
     """The model as it is, then in each of the types that it is not in already.
 
     Args:
-        ref: a ref of the store or of the catalog, the path of a .gguf file or a safetensors folder,
-            or an entry of the catalog. A model that is not here is first as its makers publish it.
+        ref: a ref of the store, of the catalog or of the hub, the path of a .gguf file or a
+            safetensors folder, or an entry of the catalog. A model that is not here is first as its
+            makers publish it.
         types: names of file types (``pocketlm.quantize``), in any case.
         context: tokens; None is the model's own, at most 4,096.
         kv: type of the KV cache.
@@ -111,7 +112,8 @@ def _sized(
     """One for the model as it is, and one for each type."""
     half = model.file("F16").size
     first = model.file()
-    yield replace(_made(model, first, half, options), measured_file=model.size)
+    on_disk = model.size if model.here else None
+    yield replace(_made(model, first, half, options), measured_file=on_disk)
     for type in wanted:
         file = model.file(type)
         if file.own or file is first:
@@ -134,8 +136,8 @@ def _made(model: PlannedModel, file: PlannedFile, half: int, options: EngineOpti
     return Footprint(
         model=model.name,
         type=file.type,
-        here=model.here,
-        on_disk=file.own,
+        where=model.where,
+        on_disk=model.here and file.own,
         requantized=file.requantized,
         file=file.size,
         parameters=model.parameters,

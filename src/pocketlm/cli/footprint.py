@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 def footprint(
     refs: Annotated[
         list[str],
-        typer.Argument(metavar="REF...", help="Models, of the catalog too: names, files, folders."),
+        typer.Argument(
+            metavar="REF...", help="Names of catalog or store, files, folders, hub refs."
+        ),
     ],
     types: Annotated[
         str | None, typer.Option(help="File types, with commas; 'none' for the files alone.")
@@ -39,7 +41,6 @@ def footprint(
     """Compare the memory footprint of models and file types."""
     from pocketlm.advise.footprint import DEFAULT_TYPES
     from pocketlm.advise.footprint import footprint as compute
-    from pocketlm.advise.performance import catalog_entry
     from pocketlm.advise.tables import csv_text, save
     from pocketlm.cli.fetching import fetch
     from pocketlm.cli.output import progress, write_json
@@ -52,7 +53,7 @@ def footprint(
     wanted = DEFAULT_TYPES if types is None else _names(types)
     found: list[Footprint] = []
     for ref in dict.fromkeys(refs):
-        if measure or catalog_entry(ref) is None:
+        if measure or not _known_elsewhere(ref):
             fetch(ref)
         with progress() as report:
             found += compute(
@@ -74,6 +75,15 @@ def footprint(
     _write(found)
 
 
+def _known_elsewhere(ref: str) -> bool:
+    """Whether the catalog, or the hub with some headers, tells enough of a model."""
+    from pocketlm.advise.performance import catalog_entry
+    from pocketlm.store import parse
+    from pocketlm.store.refs import HubRef
+
+    return isinstance(parse(ref), HubRef) or catalog_entry(ref) is not None
+
+
 def _names(types: str) -> tuple[str, ...]:
     """``Q4_0,Q4_K_M`` as names."""
     if types.strip().lower() == "none":
@@ -92,7 +102,7 @@ def _write(found: Sequence[Footprint]) -> None:
     head += ["MEASURED"] * measured + ["NOTE"]
     for number, model in enumerate(dict.fromkeys(one.model for one in found)):
         rows = [one for one in found if one.model == model]
-        where = "" if rows[0].here else ", from the catalog"
+        where = "" if rows[0].where == "here" else f", from the {rows[0].where}"
         print(f"{chr(10) if number else ''}{harmless(model)}, context {rows[0].context:,}{where}")
         write_table(
             head,

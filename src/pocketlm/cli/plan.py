@@ -11,7 +11,9 @@ from pocketlm.errors import CapacityError
 
 
 def plan(
-    ref: Annotated[str, typer.Argument(help="A name of the catalog, a model here, or a path.")],
+    ref: Annotated[
+        str, typer.Argument(help="A name of the catalog, a model here, a path, a hub ref.")
+    ],
     device: Annotated[
         str, typer.Option(help="'this', a profile ('pocketlm device --list') or a file.")
     ] = "this",

@@ -86,8 +86,6 @@ def search(
     as_json: AsJson = False,
 ) -> None:
     """Find models on the Hugging Face hub, in Azure's or our catalog."""
-    from pocketlm import search as floor
-    from pocketlm.cli.output import progress
     from pocketlm.search.query import parse_benchmark, parse_query, parse_since
 
     query = parse_query(
@@ -117,6 +115,13 @@ def search(
         count=count,
         refresh=refresh,
     )
+    _answer(query, as_json)
+
+
+def _answer(query: Query, as_json: bool) -> None:
+    from pocketlm import search as floor
+    from pocketlm.cli.output import progress
+
     with progress() as report:
         results = floor.search(query, progress=report)
     _warn(results)

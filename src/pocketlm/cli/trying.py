@@ -37,7 +37,7 @@ def ask(
 
     speakers: list[Speaker] = []
     for subject in found.subjects:
-        if subject.where == "catalog":
+        if subject.where in ("catalog", "hub"):
             print(
                 harmless(f"pocketlm: {subject.name} is not here: 'pocketlm pull {subject.ref}'"),
                 file=sys.stderr,

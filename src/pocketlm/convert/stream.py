@@ -122,17 +122,17 @@ def _known_to_all(file: GGUFFile, name: str) -> list[StreamTensor]:
 
         return [StreamTensor(name, BlockType.F32, info.shape, floats, file.release_pages)]
     rows, cols = info.shape
-    scale = np.array([i2_s_scale(file.tensor_bytes(name))], dtype=np.float32)
-    if not 0 < scale[0] < np.inf:
-        raise ModelFileError(f"the scale of tensor '{name}' is {scale[0]:g}", path=file.path)
 
     def blocks() -> npt.NDArray[np.uint8]:
         return with_unit_scale(Matrix(info.type, rows, cols, file.tensor_bytes(name)))[0]
 
-    def nothing() -> None:
-        """The scale was read above."""
+    def scale() -> npt.NDArray[np.uint8]:
+        value = np.array([i2_s_scale(file.tensor_bytes(name))], dtype=np.float32)
+        if not 0 < value[0] < np.inf:
+            raise ModelFileError(f"the scale of tensor '{name}' is {value[0]:g}", path=file.path)
+        return value.view(np.uint8)
 
     return [
         StreamTensor(name, BlockType.TQ2_0, info.shape, blocks, file.release_pages),
-        StreamTensor(scale_name, BlockType.F32, (1,), lambda: scale.view(np.uint8), nothing),
+        StreamTensor(scale_name, BlockType.F32, (1,), scale, file.release_pages),
     ]

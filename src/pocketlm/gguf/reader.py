@@ -54,10 +54,11 @@ IN_MEMORY = Path("<memory>")
 
 @dataclass(frozen=True)
 class Part:
-    """One file's worth of GGUF, parsed."""
+    """One file's worth of GGUF, parsed. ``buffer`` may be the first of its ``size`` bytes."""
 
     path: Path
     buffer: npt.NDArray[np.uint8]
+    size: int
     version: int
     alignment: int
     metadata: Mapping[str, Value]
@@ -89,7 +90,7 @@ class GGUFFile:
             check_i2_s(
                 metadata.get("general.architecture"),
                 part.tensors,
-                size=part.buffer.size,
+                size=part.size,
                 alignment=part.alignment,
                 path=part.path,
             )
@@ -250,7 +251,7 @@ def read_part(cursor: Cursor) -> Part:
     metadata = read_metadata(cursor, n_kv)
     alignment = read_alignment(cursor, metadata)
     tensors = read_tensor_infos(cursor, n_tensors, alignment)
-    return Part(path, buffer, version, alignment, metadata, tensors)
+    return Part(path, buffer, cursor.size, version, alignment, metadata, tensors)
 
 
 def _read_version(cursor: Cursor) -> int:

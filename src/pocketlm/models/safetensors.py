@@ -68,15 +68,22 @@ def read_header(path: Path) -> dict[str, Entry]:
                 raise ModelFileError(
                     f"the header claims {length:,} bytes but the file has {size:,}", path=path
                 )
-            header = json.loads(stream.read(length))
+            text = stream.read(length)
     except OSError as error:
         raise ModelFileError(f"cannot be read: {error.strerror}", path=path) from error
+    return parse_header(text, size, path)
+
+
+def parse_header(text: bytes, size: int, path: Path) -> dict[str, Entry]:
+    """The tensors that the JSON of a header names, for a file of ``size`` bytes."""
+    try:
+        header = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ModelFileError(f"the header is not JSON: {error}", path=path) from error
     if not isinstance(header, dict):
         raise ModelFileError("the header is not a JSON object", path=path)
     header.pop("__metadata__", None)
-    start = 8 + length
+    start = 8 + len(text)
     entries = {name: _entry(path, name, facts, start, size) for name, facts in header.items()}
     _refuse_overlaps(entries, path)
     return entries

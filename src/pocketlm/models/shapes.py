@@ -18,7 +18,7 @@ from pocketlm.gguf import BlockType
 from pocketlm.models.families import FAMILIES
 from pocketlm.models.family import Family
 from pocketlm.models.fields import Fields
-from pocketlm.models.sources import Floats, Matrix
+from pocketlm.models.sources import Floats, Matrix, missing
 from pocketlm.models.spec import ModelSpec, count_parameters
 
 _NORM_EPS = 1e-6  # sizes nothing, but every file has one
@@ -49,6 +49,8 @@ class ShapeSource:
         return self._shapes.keys()
 
     def shape(self, name: str) -> tuple[int, ...]:
+        if name not in self._shapes:
+            raise missing(name, self._path)
         return self._shapes[name]
 
     def type(self, name: str) -> BlockType:
@@ -170,17 +172,20 @@ def _metadata(shape: Shape, architecture: str, name: str) -> dict[str, object]:
         "general.architecture": architecture,
         "general.name": name,
         **said,
-        "tokenizer.ggml.tokens": range(shape.vocab),
-        "tokenizer.ggml.merges": range(_merges(shape)),
+        **counted_tokenizer(shape.family, shape.vocab),
     }
+
+
+def counted_tokenizer(family: str, vocab: int) -> dict[str, range]:
+    """A tokenizer of as many tokens as the embedding has rows: ranges stand for its texts.
+
+    Of merges there are as many, where a tokenizer of that family and size has them.
+    """
+    scored = family in _SENTENCE_PIECE or vocab < _SENTENCE_PIECE_VOCABULARY
+    merges = 0 if scored else vocab
+    return {"tokenizer.ggml.tokens": range(vocab), "tokenizer.ggml.merges": range(merges)}
 
 
 def _rope(shape: Shape) -> RopeFacts:
     """What is known of it; bases change no size."""
     return shape.rope or RopeFacts(theta=10_000.0)
-
-
-def _merges(shape: Shape) -> int:
-    if shape.family in _SENTENCE_PIECE or shape.vocab < _SENTENCE_PIECE_VOCABULARY:
-        return 0
-    return shape.vocab

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from pocketlm.errors import ModelFileError, NotFoundError, UnsupportedError
@@ -21,7 +22,7 @@ from pocketlm.models.fields import Fields
 from pocketlm.models.generation import folder_generation, gguf_generation
 from pocketlm.models.program import Program
 from pocketlm.models.reading import refuse_leftovers
-from pocketlm.models.safetensors import FolderSource, read_folder, read_json
+from pocketlm.models.safetensors import Entry, FolderSource, read_folder, read_json
 from pocketlm.models.sources import GGUFSource, TensorSource, missing, require_packable
 from pocketlm.text.template_sources import folder_templates, gguf_templates
 
@@ -86,18 +87,18 @@ def open_model(path: Path) -> ModelSpec:
 def _open_gguf(path: Path) -> ModelSpec:
     file = GGUFFile.open(path)
     try:
-        return _read_gguf(file)
+        return gguf_spec(file.metadata, GGUFSource(file))
     except BaseException:
         file.close()
         raise
 
 
-def _read_gguf(file: GGUFFile) -> ModelSpec:
-    path, root = file.path, Fields(file.metadata, file.path)
+def gguf_spec(metadata: Mapping[str, object], source: TensorSource) -> ModelSpec:
+    """The spec that a GGUF file's metadata and tensors make. Raises what ``open_model`` does."""
+    path, root = source.path, Fields(metadata, source.path)
     architecture = root.text("general.architecture")
     family = _choose(architecture, lambda f: f.gguf, "GGUF architecture", path)
-    keys = Fields(file.metadata, path, prefix=f"{architecture}.")
-    source = GGUFSource(file)
+    keys = Fields(metadata, path, prefix=f"{architecture}.")
     config = family.config_from_gguf(keys, source)
     tokens = root.raw("tokenizer.ggml.tokens")
     if isinstance(tokens, list) and len(tokens) > config.vocab:
@@ -112,23 +113,40 @@ def _read_gguf(file: GGUFFile) -> ModelSpec:
         config=config,
         program=program,
         source=adapted,
-        tokenizer_source=file.metadata,
-        chat_templates=gguf_templates(file.metadata),
+        tokenizer_source=metadata,
+        chat_templates=gguf_templates(metadata),
         generation=gguf_generation(root),
         parameters=count_parameters(program),
     )
 
 
 def _open_folder(folder: Path) -> ModelSpec:
-    outer = read_json(folder / "config.json")
+    spec = folder_spec(read_json(folder / "config.json"), partial(read_folder, folder), folder)
+    spec.chat_templates = folder_templates(folder)
+    spec.generation = folder_generation(folder)
+    return spec
+
+
+def folder_spec(
+    outer: Mapping[str, object], entries: Callable[[], Mapping[str, Entry]], folder: Path
+) -> ModelSpec:
+    """The spec that a folder's config.json and tensors make, without templates and defaults.
+
+    Args:
+        outer: of config.json.
+        entries: gives the tensors; asked for once the configuration is one that PocketLM runs.
+        folder: for errors, and where the values would be read.
+
+    Raises what ``open_model`` does.
+    """
     classes = outer.get("architectures")
     if not isinstance(classes, list) or not classes or not isinstance(classes[0], str):
         raise ModelFileError("'architectures' names no model class", path=folder / "config.json")
     family = _choose(classes[0], lambda f: f.hf, "model class", folder)
     _refuse_quantized(outer, family, folder)
     fields = Fields(_text_config(outer, family), folder / "config.json")
-    entries = {name: entry for name, entry in read_folder(folder).items() if is_text(name)}
-    source = FolderSource(folder, entries, canonical_names(entries, family.layer_names))
+    text = {name: entry for name, entry in entries().items() if is_text(name)}
+    source = FolderSource(folder, text, canonical_names(text, family.layer_names))
     config = family.config_from_hf(fields, source)
     program = family.program(config)
     adapted = family.adapt_hf(source, fields, config)
@@ -141,8 +159,8 @@ def _open_folder(folder: Path) -> ModelSpec:
         program=program,
         source=adapted,
         tokenizer_source=folder,
-        chat_templates=folder_templates(folder),
-        generation=folder_generation(folder),
+        chat_templates={},
+        generation={},
         parameters=count_parameters(program),
     )
 

@@ -1,4 +1,4 @@
-"""Parameters counted from the headers of weights that lie on the hub, by a few range requests.
+"""Headers of weights that lie on the hub, by a few range requests, and what they count.
 
 The hub's own totals count elements as they are stored: a tied head that is stored twice, packed
 weights as bytes. Counted here is what the store counts when the model is here, by the same code.
@@ -17,6 +17,7 @@ from pathlib import Path
 
 from pocketlm.errors import BusyError, ModelFileError, SourceError, UnsupportedError
 from pocketlm.gguf.prefix import TooShortError, parse_prefix
+from pocketlm.gguf.reader import Part
 from pocketlm.search.answers import retry_after
 from pocketlm.store.facts import gguf_parameters, safetensors_parameters, safetensors_tensors
 from pocketlm.store.refs import HubRef
@@ -102,11 +103,11 @@ def count_parameters(repository: Repository, repo: str, files: Sequence[str]) ->
     if len(weights) > MOST_FILES:
         raise UnsupportedError(f"the weights are {len(weights)} files, more than {MOST_FILES}")
     if weights[0].lower().endswith(".gguf"):
-        return sum(_gguf(repository, name) for name in weights)
-    config = _config(repository)
+        return sum(gguf_parameters(gguf_header(repository, name).tensors) for name in weights)
+    config = read_config(repository)
     tensors: dict[str, tuple[str, int]] = {}
     for name in weights:
-        tensors |= _safetensors(repository, name)
+        tensors |= safetensors_tensors(safetensors_header(repository, name)[0], Path(name))
     return safetensors_parameters(config, tensors)[0]
 
 
@@ -124,7 +125,8 @@ def _weights(repo: str, files: Sequence[str]) -> list[str]:
     return [entry.path for entry, role in chosen if role == "weights"]
 
 
-def _config(repository: Repository) -> Mapping[str, object]:
+def read_config(repository: Repository) -> Mapping[str, object]:
+    """config.json. Raises ModelFileError where it is not a JSON object."""
     text, size = repository.read("config.json", 0, _MOST_CONFIG)
     try:
         config = json.loads(text)
@@ -135,8 +137,11 @@ def _config(repository: Repository) -> Mapping[str, object]:
     return config
 
 
-def _safetensors(repository: Repository, name: str) -> dict[str, tuple[str, int]]:
-    """``name: (dtype, elements)``; 8 bytes of header length, then JSON (safetensors README)."""
+def safetensors_header(repository: Repository, name: str) -> tuple[bytes, int]:
+    """The header's JSON, behind 8 bytes of its length (safetensors README), and the file's size.
+
+    Raises ModelFileError for a length that cannot be, SourceError where the file breaks off.
+    """
     data, size = repository.read(name, 0, _FIRST_SAFETENSORS)
     end = 8 + int.from_bytes(data[:8], "little")
     if len(data) < 8 or end > min(size, MOST_HEADER):
@@ -145,14 +150,15 @@ def _safetensors(repository: Repository, name: str) -> dict[str, tuple[str, int]
         data += repository.read(name, len(data), end)[0]
     if end > len(data):
         raise SourceError(f"{name} broke off")
-    return safetensors_tensors(data[8:end], Path(name))
+    return data[8:end], size
 
 
-def _gguf(repository: Repository, name: str) -> int:
+def gguf_header(repository: Repository, name: str) -> Part:
+    """A GGUF file without its weights. Raises what ``parse_prefix`` does, and SourceError."""
     data, size = repository.read(name, 0, _FIRST_GGUF)
     while True:
         try:
-            return gguf_parameters(parse_prefix(data, size, Path(name)).tensors)
+            return parse_prefix(data, size, Path(name))
         except TooShortError:
             end = min(len(data) + _MORE_GGUF, size, MOST_HEADER)
             if end <= len(data):

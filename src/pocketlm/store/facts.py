@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,8 @@ from pocketlm.size_classes import size_class
 from pocketlm.store.manifest import Facts
 
 if TYPE_CHECKING:
-    from pocketlm.gguf import TensorInfo
+    from pocketlm.gguf import GGUFFile, TensorInfo
+    from pocketlm.gguf.reader import Part
 
 _NOT_PARAMETERS = ("rope_freqs", "rope_factors_long", "rope_factors_short")
 _MAX_HEADER = 100 << 20
@@ -32,6 +33,17 @@ def gguf_facts(paths: Sequence[Path]) -> Facts:
     Raises ModelFileError where a file breaks the format.
     """
     from pocketlm.gguf import GGUFFile
+
+    def opened() -> Iterator[GGUFFile]:
+        for path in paths:
+            with GGUFFile.open(path) as file:
+                yield file
+
+    return parsed_gguf_facts(opened(), paths[0])
+
+
+def parsed_gguf_facts(files: Iterable[GGUFFile | Part], path: Path) -> Facts:
+    """The same of files that are parsed; ``path`` is for errors."""
     from pocketlm.gguf.file_types import FILE_TYPE_IDS, FILE_TYPE_KEY
 
     labels = {id: name for name, id in FILE_TYPE_IDS.items()}
@@ -39,19 +51,18 @@ def gguf_facts(paths: Sequence[Path]) -> Facts:
     family = licence = None
     label: str | None = None
     context: int | None = None
-    for path in paths:
-        with GGUFFile.open(path) as file:
-            if family is None:
-                family = _text(file.metadata, "general.architecture")
-                licence = _text(file.metadata, "general.license")
-                context = _positive(file.metadata.get(f"{family}.context_length"))
-                file_type = file.metadata.get(FILE_TYPE_KEY)
-                label = labels.get(file_type) if isinstance(file_type, int) else None
-            for tensor in file.tensors.values():
-                types[tensor.type.name] += math.prod(tensor.shape)
-            parameters += gguf_parameters(file.tensors)
+    for file in files:
+        if family is None:
+            family = _text(file.metadata, "general.architecture")
+            licence = _text(file.metadata, "general.license")
+            context = _positive(file.metadata.get(f"{family}.context_length"))
+            file_type = file.metadata.get(FILE_TYPE_KEY)
+            label = labels.get(file_type) if isinstance(file_type, int) else None
+        for tensor in file.tensors.values():
+            types[tensor.type.name] += math.prod(tensor.shape)
+        parameters += gguf_parameters(file.tensors)
     if family is None:
-        raise ModelFileError("'general.architecture' is missing or not a string", path=paths[0])
+        raise ModelFileError("'general.architecture' is missing or not a string", path=path)
     most = types.most_common(1)[0][0] if types else "none"
     return Facts(
         format="gguf",
@@ -75,13 +86,25 @@ def gguf_parameters(tensors: Mapping[str, TensorInfo]) -> int:
 
 def folder_facts(config_path: Path, weights: Sequence[Path]) -> Facts:
     """Facts of a Hugging Face folder: its config.json and its safetensors files."""
+    tensors: dict[str, tuple[str, int]] = {}
     config = read_json(config_path)
+    for path in weights:
+        tensors |= _safetensors_header(path)
+    return parsed_folder_facts(config, tensors, config_path)
+
+
+def parsed_folder_facts(
+    config: Mapping[str, object], tensors: Mapping[str, tuple[str, int]], config_path: Path
+) -> Facts:
+    """The same of files that are parsed.
+
+    Args:
+        config: of config.json, whose path is for errors.
+        tensors: as ``safetensors_tensors`` gives them, of all files.
+    """
     family = config.get("model_type")
     if not isinstance(family, str):
         raise ModelFileError("'model_type' is missing or not a string", path=config_path)
-    tensors: dict[str, tuple[str, int]] = {}
-    for path in weights:
-        tensors |= _safetensors_header(path)
     parameters, types = safetensors_parameters(config, tensors)
     label = _quantization(config) or (types.most_common(1)[0][0] if types else "none")
     return Facts(

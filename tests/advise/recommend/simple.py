@@ -20,14 +20,15 @@ from pocketlm.store.describe import describe_path
 
 @dataclass(frozen=True)
 class Stood:
-    """A model as its count of parameters."""
+    """A model as its count of parameters, and the type of its file."""
 
     parameters: int
+    own_type: str = "BF16"
 
 
 def predicted(
     model: Stood,
-    type: str,
+    type: str | None,
     device: Device,
     *,
     context: int,
@@ -37,7 +38,7 @@ def predicted(
 ) -> Prediction:
     """Weights and cache are read once a token; prompts are arithmetic."""
     assert device.rates is not None
-    block = FILE_TYPES[type].type
+    block = FILE_TYPES[type or model.own_type].type
     weights = model.parameters * block_bytes(block) // block_elements(block)
     cache = context * {"q8": 1, "f16": 2, "f32": 4}[kv] * model.parameters // 50_000
     decode = device.rates.read_bandwidth / weights
@@ -61,7 +62,8 @@ def simple_performance(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def stood(model: CatalogEntry | Path) -> Stood:
         if isinstance(model, Path):
-            return Stood(describe_path(model).parameters)
+            facts = describe_path(model)
+            return Stood(facts.parameters, facts.quantization)
         if model.shape is None or model.shape.family not in {one.name for one in FAMILIES}:
             raise UnsupportedError(f"{model} is not run")
         return Stood(model.parameters)

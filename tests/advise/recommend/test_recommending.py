@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from pocketlm import catalog
 from pocketlm.advise.device import Device
+from pocketlm.advise.performance import planned
 from pocketlm.advise.recommend import Choice, Recommended, Wish, judging, recommend
 from pocketlm.advise.recommend.rules import rules
 from pocketlm.advise.recommend.wish import terms
@@ -271,7 +272,10 @@ shape = { family = "llama", layers = 3, hidden = 64, heads = 2, kv_heads = 2, he
 """  # noqa: E501
 
 
-def test_absurd_models_of_a_user_s_catalog_are_ruled_out_and_named() -> None:
+def test_absurd_models_of_a_user_s_catalog_are_ruled_out_and_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("pocketlm.advise.recommend.judging.planned", planned)
     entries = catalog.read_entries(OWN, origin="mine")
     found = recommend(Wish(device=VM, offline=False), entries)
     says = {one.model: one.violations[0] for one in found.ruled_out}

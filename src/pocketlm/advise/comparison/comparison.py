@@ -1,9 +1,9 @@
 """``compare``: from refs to records. What is known is collected; what is not known stays unsaid.
 
-A model may be on this disk (facts and sizes from its own file), known from the catalog alone, or
-behind an endpoint. Sizes, memory and speed come from ``performance``, so they are those of the
-files that ``quantize`` would write and of the program that would run, also of models that are not
-here.
+A model may be on this disk (facts and sizes from its own file), known from the catalog alone, on
+the hub (from the headers of its files), or behind an endpoint. Sizes, memory and speed come from
+``performance``, so they are those of the files that ``quantize`` would write and of the program
+that would run, also of models that are not here.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pocketlm.advise.comparison.scores import score_tables
 from pocketlm.advise.comparison.sizes import sizes
 from pocketlm.advise.device import Device, find_device
 from pocketlm.advise.footprint import DEFAULT_TYPES
-from pocketlm.advise.performance import planned
+from pocketlm.advise.performance import catalog_entry, planned
 from pocketlm.backends.remote.facts import remote_facts
 from pocketlm.catalog import CatalogEntry, size_class
 from pocketlm.engine.options import KvType
@@ -29,6 +29,7 @@ from pocketlm.errors import NotFoundError, PocketLMError, RequestError, Unsuppor
 from pocketlm.models import open_model
 from pocketlm.progress import Progress, ProgressCallback, silent
 from pocketlm.quantize.file_types import file_type
+from pocketlm.search.hub_model import HubModel, hub_model
 from pocketlm.store import Store, parse
 from pocketlm.store.describe import describe_path
 from pocketlm.store.importing import model_files
@@ -41,11 +42,12 @@ DEFAULT_CONTEXT = 4096
 
 @dataclass(frozen=True)
 class _Found:
-    """A model, where its bytes are if they are here, and what the catalog says of it if it does."""
+    """A model, where its bytes are if they are here, and what catalog or hub say of it."""
 
     subject: Subject
     path: Path | None = None
     entry: CatalogEntry | None = None
+    remote: HubModel | None = None
 
 
 def compare(
@@ -63,8 +65,8 @@ def compare(
     """The models side by side, in the order of the refs; a ref that is given twice counts once.
 
     Args:
-        refs: of the store, of the catalog, paths, or of remote models, which are asked for their
-            facts.
+        refs: of the store, of the catalog, paths, of the hub, whose headers are asked for, or of
+            remote models, which are asked for their facts.
         types: file types whose size, memory and speed are told.
         device: that speeds are predicted for: "this", a profile's name or a file; see
             ``find_device``. What is measured is always measured here.
@@ -75,7 +77,8 @@ def compare(
         text: a UTF-8 file; None is a text of ours.
 
     Raises RequestError for no ref or too many, a bad ref or an unknown type, NotFoundError (with
-    names that are close) for a model that nobody knows, ModelFileError for a broken file. A model
+    names that are close) for a model that nobody knows, ModelFileError for a broken file, and what
+    ``hub_model`` raises. A model
     that cannot be measured, or asked for its facts, has a note that says so.
     """
     names = list(dict.fromkeys(refs))
@@ -120,9 +123,13 @@ def _find(ref: str) -> _Found:
     try:
         model = Store().resolve(ref)
     except NotFoundError:
-        if entry is None:
+        entry = catalog_entry(ref)
+        if entry is not None:
+            return _Found(_of_entry(ref, entry), entry=entry)
+        remote = hub_model(ref)
+        if remote is None:
             raise
-        return _Found(_of_entry(ref, entry), entry=entry)
+        return _Found(_of_hub(ref, remote), remote=remote)
     if entry is not None and model.name != str(entry):
         entry = None  # a name of this store that the catalog has under another tag
     facts = model.manifest.facts if model.manifest is not None else describe_path(model.path)
@@ -176,6 +183,23 @@ def _of_entry(ref: str, entry: CatalogEntry) -> Subject:
     )
 
 
+def _of_hub(ref: str, remote: HubModel) -> Subject:
+    facts = remote.facts
+    return Subject(
+        name=ref,
+        ref=ref,
+        where="hub",
+        family=facts.family,
+        parameters=facts.parameters,
+        size_class=facts.size_class,
+        quantization=facts.quantization,
+        file=remote.size,
+        context=facts.context,
+        licence=facts.licence,
+        gated=remote.gated,
+    )
+
+
 def _remote(ref: str) -> Subject:
     remote = parse_remote(ref)
     subject = Subject(name=ref, ref=ref, where="remote")
@@ -203,7 +227,7 @@ def _sized(
     threads: int | None,
 ) -> Subject:
     """With sizes in all types, where its architecture is known and one that PocketLM runs."""
-    source = found.path or found.entry
+    source = found.path or found.entry or found.remote
     if source is None:
         return subject
     notes = subject.notes
@@ -211,7 +235,12 @@ def _sized(
         model = planned(source)
     except UnsupportedError as error:
         return replace(subject, notes=(*notes, f"its sizes are not known: {error.message}"))
-    own = model.spec.config.context
+    config = model.spec.config
+    own = config.context
+    if found.remote is not None:
+        subject = replace(
+            subject, layers=config.layers, hidden=config.hidden, vocabulary=config.vocab
+        )
     if own < context:
         notes += (f"its context is {own:,} tokens, so its memory is for as many",)
     rows = sizes(model, types, device, context=min(context, own), kv=kv, threads=threads)

@@ -72,10 +72,11 @@ def _facts(found: Comparison, head: tuple[str, ...]) -> Table:
 
 
 def _where(subject: Subject) -> str:
-    if subject.where == "here":
+    if subject.where in ("here", "hub"):
+        place = "here" if subject.where == "here" else "on the hub"
         size = "" if subject.file is None else f", {size_text(subject.file)}"
-        return f"here, {subject.quantization}{size}"
-    return {"catalog": "not here", "remote": "runs elsewhere"}[subject.where]
+        return f"{place}, {subject.quantization}{size}"
+    return "not here" if subject.where == "catalog" else "runs elsewhere"
 
 
 def _licence(subject: Subject) -> str | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Where = Literal["here", "catalog", "remote"]
+Where = Literal["here", "catalog", "hub", "remote"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,8 +67,9 @@ class Subject:
     Attributes:
         name: to be shown; no two in a comparison are alike.
         ref: as it was given.
-        where: on this disk, known from the catalog alone, or behind an endpoint.
-        quantization, file: of the file that is here.
+        where: on this disk, known from the catalog alone or from headers on the hub, or behind an
+            endpoint.
+        quantization, file: of the file that is here or on the hub.
         parameters: counted from tensors or computed from the shape.
         size_class: Micro, Small, Medium or outside.
         languages: codes; None where nobody says.

@@ -20,12 +20,12 @@ def sizes(
     kv: KvType,
     threads: int | None,
 ) -> tuple[Sized, ...]:
-    """The file that is here, then each of the types that it is not in already.
+    """The model's own file, here or on the hub, then each of the types that it is not in already.
 
     A device whose rates nobody knows has memory and no speeds. Raises RequestError for an unknown
     type.
     """
-    files = [model.file()] if model.here else []
+    files = [] if model.size is None else [model.file()]
     for type in types:
         if (file := model.file(type)) not in files:
             files.append(file)
@@ -34,7 +34,7 @@ def sizes(
         memory = residence(model, file, context=context, kv=kv, threads=threads or device.cores)
         sized = Sized(
             type=file.type,
-            on_disk=file.own,
+            on_disk=model.here and file.own,
             requantized=file.requantized,
             file=file.size,
             weights=memory.weights,

@@ -4,7 +4,13 @@ planned(ref | path | entry) -> PlannedModel      what a model would be in each f
 predict(model, type, device, ...) -> Prediction  its speed and memory there
 """
 
-from pocketlm.advise.performance.planned import PlannedFile, PlannedModel, catalog_entry, planned
+from pocketlm.advise.performance.planned import (
+    PlannedFile,
+    PlannedModel,
+    Where,
+    catalog_entry,
+    planned,
+)
 from pocketlm.advise.performance.prediction import Prediction, predict
 from pocketlm.advise.performance.residence import Residence, residence
 
@@ -13,6 +19,7 @@ __all__ = [
     "PlannedModel",
     "Prediction",
     "Residence",
+    "Where",
     "catalog_entry",
     "planned",
     "predict",

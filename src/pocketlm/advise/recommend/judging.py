@@ -18,11 +18,9 @@ from pocketlm.advise.recommend.rules import Situation
 from pocketlm.advise.recommend.variants import Variant, stored_names, variants
 from pocketlm.advise.recommend.wish import Terms
 from pocketlm.catalog import CatalogEntry
-from pocketlm.errors import CapacityError, PocketLMError
+from pocketlm.errors import PocketLMError
 
 _AMPLE = 0.5
-_MOST_WEIGHTS = 200_000_000_000
-_MOST_VOCABULARY = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,6 @@ class Model:
         self._planned: PlannedModel | None = None
         self._predictions: dict[tuple[str, str, int], Prediction] = {}
         try:
-            _refuse_absurd(entry)
             self._planned = planned(entry)
             self.variants = tuple(variants(entry, stored))
         except PocketLMError as error:
@@ -101,20 +98,6 @@ class Model:
         """How much room the device has for this model."""
         tight, near = (self.predicted(type, "f16", terms).peak for type in ("Q5_1", "Q8_0"))
         return situation(tight, near, terms.memory)
-
-
-def _refuse_absurd(entry: CatalogEntry) -> None:
-    """A user's catalog may claim any sizes; planning with some of them would take hours."""
-    shape = entry.shape
-    if shape is None:
-        return
-    attention = 2 * (shape.heads + shape.kv_heads) * shape.head_dim
-    weights = shape.hidden * (shape.layers * (attention + 3 * shape.ffn) + 2 * shape.vocab)
-    if weights > _MOST_WEIGHTS or shape.vocab > _MOST_VOCABULARY:
-        raise CapacityError(
-            f"its shape has {weights:,} weights and a vocabulary of {shape.vocab:,}: too many to "
-            "plan with"
-        )
 
 
 def situation(balanced: int, near: int, memory: int) -> Situation:

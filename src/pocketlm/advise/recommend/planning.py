@@ -5,9 +5,9 @@ The same predictions, room and rules as ``recommend``, without limits that only 
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from pocketlm import catalog
 from pocketlm.advise.device import Device
@@ -19,10 +19,12 @@ from pocketlm.advise.recommend.rules import rules
 from pocketlm.advise.recommend.variants import Variant, commands, serving, stored_names, variants
 from pocketlm.advise.recommend.wish import Terms, Wish, ram_for, terms, tokens
 from pocketlm.catalog import CatalogEntry
-from pocketlm.errors import RequestError
+from pocketlm.errors import NotFoundError, RequestError
 from pocketlm.quantize.file_types import FILE_TYPES
+from pocketlm.search.hub_model import hub_model
 from pocketlm.store import Store, parse
 from pocketlm.store.describe import describe_path
+from pocketlm.store.manifest import Facts
 from pocketlm.store.refs import NameRef, Ref
 
 KV_TYPES = ("f16", "q8", "f32")
@@ -94,7 +96,8 @@ def plan(
     """One model on one device.
 
     Args:
-        ref: a name of the catalog, a model of the store, or a path.
+        ref: a name of the catalog, a model of the store, a path, or an ``hf:`` ref, of which only
+            the headers are asked for.
         device, ram, context: as in ``Wish``; the context is the model's own at most, 4,096 if None.
         kv: type of the KV cache.
 
@@ -146,7 +149,13 @@ class _Way:
 
 @dataclass(frozen=True)
 class _Subject:
-    """The model of a plan, wherever it is known from."""
+    """The model of a plan, wherever it is known from.
+
+    Attributes:
+        own: the type that its files are in; None for a model of the catalog.
+        pull: whether it is to be pulled under the name ``model``; what is in the catalog says of
+            each form what is.
+    """
 
     model: str
     parameters: int
@@ -154,29 +163,52 @@ class _Subject:
     context: int | None
     shape: PlannedModel
     ways: tuple[_Way, ...]
+    own: str | None = None
+    pull: bool = False
 
     def predict(self, type: str, kv: str, wanted: Terms) -> Prediction:
         prompt = min(wanted.use.prompt, wanted.context)
         context = wanted.context
-        return predict(self.shape, type, wanted.device, context=context, kv=kv, prompt=prompt)
+        as_it_is = None if type == self.own else type
+        return predict(self.shape, as_it_is, wanted.device, context=context, kv=kv, prompt=prompt)
 
     def commands(self, way: _Way, kv: str, context: int) -> tuple[str, ...]:
         if way.variant is not None:
             return commands(replace(way.variant, kv=kv), context)
-        return serving(self.model, way.type, kv, context, way.made)
+        pull = (f"pocketlm pull {shlex.quote(self.model)}",) if self.pull else ()
+        return (*pull, *serving(self.model, way.type, kv, context, way.made))
 
 
 def _subject(ref: str) -> _Subject:
     entry = _listed(parse(ref))
     if entry is not None:
         return _of_catalog(entry)
-    path = Store().resolve(ref).path
-    facts = describe_path(path)
+    try:
+        path = Store().resolve(ref).path
+    except NotFoundError:
+        remote = hub_model(ref)
+        if remote is None:
+            raise
+        return _of_files(ref, remote.facts, planned(remote), pull=True)
+    return _of_files(ref, describe_path(path), planned(path), pull=False)
+
+
+def _of_files(ref: str, facts: Facts, shape: PlannedModel, *, pull: bool) -> _Subject:
+    """A model that is in the user's files, or on the hub, in one type."""
     own = facts.quantization
     made = [] if _quantized(own) else [type for type in rules().types if type != own]
-    stem = Path(ref.rpartition("/")[2]).stem.replace(":", "-")
+    stem = ref.rpartition("/")[2].removesuffix(".gguf").replace(":", "-")
     ways = [_Way(own, None, None), *(_Way(t, f"{stem}-{t}.gguf".lower(), None) for t in made)]
-    return _Subject(ref, facts.parameters, facts.licence, facts.context, planned(path), tuple(ways))
+    return _Subject(
+        model=ref,
+        parameters=facts.parameters,
+        licence=facts.licence,
+        context=facts.context,
+        shape=shape,
+        ways=tuple(ways),
+        own=own,
+        pull=pull,
+    )
 
 
 def _listed(ref: Ref) -> CatalogEntry | None:

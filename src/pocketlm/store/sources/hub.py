@@ -11,7 +11,7 @@ import hashlib
 import os
 import re
 import urllib.parse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
@@ -24,6 +24,8 @@ from pocketlm.store.sources.base import Found, Intake, Pin
 
 if TYPE_CHECKING:
     from huggingface_hub import ModelInfo
+
+    from pocketlm.store.web import Web
 
 DEFAULT_ENDPOINT = "https://huggingface.co"
 
@@ -63,44 +65,77 @@ class Entry:
         return self.path.rpartition("/")[2]
 
 
-def fetch(ref: HubRef, pin: Pin, intake: Intake) -> Found:
+@dataclass(frozen=True)
+class Listing:
+    """What a ref means on the hub.
+
+    Attributes:
+        page: of the repository.
+        commit: that its revision is at.
+        base: URL of the files of that commit, with a slash at the end.
+        headers: to ask for them with, such as the token.
+        chosen: the files that the ref means, and what each is for.
+        licence: as the repository says it.
+        gated: whether its terms must be accepted first.
+    """
+
+    page: str
+    commit: str
+    base: str
+    headers: Mapping[str, str]
+    chosen: Sequence[tuple[Entry, Role]]
+    licence: str | None
+    gated: bool
+
+
+def listing(ref: HubRef, web: Web) -> Listing:
     """Raises NotFoundError, RequestError (which file?), SourceError (network, terms to accept)."""
     endpoint = (os.environ.get("HF_ENDPOINT") or DEFAULT_ENDPOINT).rstrip("/")
-    if intake.web.offline:
+    if web.offline:
         raise SourceError(
             f"{ref} was not asked for: PocketLM is offline",
             hint="Unset POCKETLM_OFFLINE and HF_HUB_OFFLINE to allow the network.",
         )
     token = hub_token()
-    if intake.web.egress is not None:
+    if web.egress is not None:
         import httpx
 
-        intake.web.egress.check(httpx.URL(endpoint), first=True)
+        web.egress.check(httpx.URL(endpoint), first=True)
     info = _model_info(ref, endpoint, token)
     commit = info.sha
     if not _matches(_COMMIT, commit):
         raise SourceError(f"{endpoint} names no commit for {ref.repo_id}")
-    chosen = choose(ref, [_entry(sibling) for sibling in info.siblings or []])
-    base = f"{endpoint}/{ref.repo_id}/resolve/{commit}/"
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
-    records = tuple(
-        _file(entry, role, base, headers, pin if role == "weights" else Pin(), intake)
-        for entry, role in chosen
+    page = f"{endpoint}/{ref.repo_id}"
+    return Listing(
+        page=page,
+        commit=str(commit),
+        base=f"{page}/resolve/{commit}/",
+        headers={"Authorization": f"Bearer {token}"} if token else {},
+        chosen=choose(ref, [_entry(sibling) for sibling in info.siblings or []]),
+        licence=_licence(info),
+        gated=info.gated in ("auto", "manual"),
     )
-    source = Source(ref=str(ref), url=f"{endpoint}/{ref.repo_id}", revision=commit)
-    return Found(source, records, pin.licence or _licence(info))
 
 
-def _file(
-    entry: Entry, role: Role, base: str, headers: dict[str, str], pin: Pin, intake: Intake
-) -> FileRecord:
+def fetch(ref: HubRef, pin: Pin, intake: Intake) -> Found:
+    """Raises what ``listing`` does, and what the download of a file does."""
+    listed = listing(ref, intake.web)
+    records = tuple(
+        _file(entry, role, listed, pin if role == "weights" else Pin(), intake)
+        for entry, role in listed.chosen
+    )
+    source = Source(ref=str(ref), url=listed.page, revision=listed.commit)
+    return Found(source, records, pin.licence or listed.licence)
+
+
+def _file(entry: Entry, role: Role, listed: Listing, pin: Pin, intake: Intake) -> FileRecord:
     promised = pin.sha256 or entry.sha256
     if pin.sha256 and entry.sha256 and pin.sha256 != entry.sha256:
         raise IntegrityError(
             f"the hub has {entry.name} with SHA-256 {entry.sha256}, the catalog pins {pin.sha256}"
         )
-    url = base + urllib.parse.quote(entry.path)
-    record = intake.file(Remote(url, entry.name, entry.size, promised, headers), role)
+    url = listed.base + urllib.parse.quote(entry.path)
+    record = intake.file(Remote(url, entry.name, entry.size, promised, listed.headers), role)
     if promised is None and entry.git_id is not None:
         git_hash = hashlib.sha1(b"blob %d\0" % record.size, usedforsecurity=False)
         for chunk in chunks_of(intake.blobs.path(record.sha256)):
