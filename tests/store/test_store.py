@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from local_server import LocalServer, sha256, simple_index, wheel
 from tiny_models import gguf, safetensors
@@ -23,6 +24,8 @@ from pocketlm.errors import (
     RequestError,
     UnsupportedError,
 )
+from pocketlm.gguf import BlockType, GGUFFile, TensorData, write_gguf
+from pocketlm.gguf.metadata import Int32, Uint16, Value
 from pocketlm.progress import Progress
 from pocketlm.store import Store, StoredModel, files
 from pocketlm.store.locks import locked, locked_if_free
@@ -258,6 +261,23 @@ def test_shards_are_imported_together(store: Store, tmp_path: Path) -> None:
     model = store.import_path(paths[1])
     assert model.name == "big:latest"
     assert model.path == paths[0]
+
+
+@pytest.mark.parametrize("copy", [False, True])
+def test_the_parameters_of_shards_are_counted_once(
+    store: Store, tmp_path: Path, copy: bool
+) -> None:
+    for number in range(2):
+        metadata: dict[str, Value] = {"general.architecture": "llama"} if number == 0 else {}
+        metadata |= {"split.no": Uint16(number), "split.count": Uint16(2)}
+        metadata |= {"split.tensors.count": Int32(2)}
+        tensor = TensorData(f"t{number}", BlockType.F32, (10,), np.zeros(10, np.float32))
+        write_gguf(tmp_path / f"big-0000{number + 1}-of-00002.gguf", metadata, [tensor])
+    model = store.import_path(tmp_path / "big-00001-of-00002.gguf", copy=copy)
+    assert model.manifest is not None
+    assert model.manifest.facts.parameters == 20
+    with GGUFFile.open(model.path) as file:
+        assert list(file.tensors) == ["t0", "t1"]
 
 
 @pytest.mark.parametrize(

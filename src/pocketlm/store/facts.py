@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ from pocketlm.size_classes import size_class
 from pocketlm.store.manifest import Facts
 
 if TYPE_CHECKING:
-    from pocketlm.gguf import GGUFFile, TensorInfo
+    from pocketlm.gguf import TensorInfo
     from pocketlm.gguf.reader import Part
 
 _NOT_PARAMETERS = ("rope_freqs", "rope_factors_long", "rope_factors_short")
@@ -32,17 +32,13 @@ def gguf_facts(paths: Sequence[Path]) -> Facts:
 
     Raises ModelFileError where a file breaks the format.
     """
-    from pocketlm.gguf import GGUFFile
+    from pocketlm.gguf.reader import map_file, parse_part
 
-    def opened() -> Iterator[GGUFFile]:
-        for path in paths:
-            with GGUFFile.open(path) as file:
-                yield file
-
-    return parsed_gguf_facts(opened(), paths[0])
+    # File by file: in the store a shard may lie under a name that does not tell of the others.
+    return parsed_gguf_facts((parse_part(map_file(path), path) for path in paths), paths[0])
 
 
-def parsed_gguf_facts(files: Iterable[GGUFFile | Part], path: Path) -> Facts:
+def parsed_gguf_facts(files: Iterable[Part], path: Path) -> Facts:
     """The same of files that are parsed; ``path`` is for errors."""
     from pocketlm.gguf.file_types import FILE_TYPE_IDS, FILE_TYPE_KEY
 
