@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 import schemathesis
 from fastapi import FastAPI
 from hypothesis import HealthCheck, Phase, settings
@@ -17,10 +19,17 @@ from pocketlm.serve.services import Services
 from pocketlm.store import Store
 
 _LOCAL = {"Host": "localhost"}
+_HOME = tempfile.TemporaryDirectory(prefix="pocketlm-openapi-")  # the cases are made on import
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _home() -> Iterator[None]:
+    yield
+    _HOME.cleanup()
 
 
 def _app() -> FastAPI:
-    store = Store(Path(tempfile.mkdtemp(prefix="pocketlm-openapi-")), offline=True)
+    store = Store(Path(_HOME.name), offline=True)
     return make_app(Services(ScriptedFleet(), store, ServeConfig(models=("tiny",))))
 
 
