@@ -47,8 +47,8 @@ SCHEMA = schemathesis.openapi.from_asgi("/openapi.json", _app(), headers=_LOCAL)
 )
 def test_no_request_gives_a_500(case: Any) -> None:
     answer = case.call(headers=_LOCAL)
-    # 501 to 503 are answers: what is not done, what a source does not give, what is not ready
-    assert answer.status_code != 500, answer.text
+    # what is not done, what a source does not give, what is not ready: no other is an answer
+    assert answer.status_code < 500 or answer.status_code in (501, 502, 503), answer.text
     assert answer.status_code != 401, "the guard lets this machine in"
 
 
