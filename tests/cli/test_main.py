@@ -212,7 +212,7 @@ _SLOW_VERB = """
 import sys, time, types
 from pathlib import Path
 from pocketlm.cli.main import VERBS, main
-from pocketlm.gguf.atomic import atomic_file
+from pocketlm.files import atomic_file
 
 def slow() -> None:
     with atomic_file(Path("out")) as write:

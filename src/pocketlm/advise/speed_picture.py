@@ -1,7 +1,7 @@
 """The picture of a run of ``pocketlm bench``: for each model the engines' bars, measure by measure.
 
 Bars are shares of PocketLM's median, so that measures of any size stand side by side; the lines on
-them are the spread. matplotlib is used as in ``picture``.
+them are the spread. matplotlib is used as in ``footprint_picture``.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING, Any
 
-from pocketlm.advise.picture import Format, require_matplotlib
+from pocketlm.advise.footprint_picture import Format, require_matplotlib
 from pocketlm.advise.speed_tables import title
 from pocketlm.evaluate.speed.contenders import OURS
 from pocketlm.evaluate.speed.results import ModelSpeed, Speed
@@ -17,7 +17,7 @@ from pocketlm.evaluate.speed.results import ModelSpeed, Speed
 if TYPE_CHECKING:
     from matplotlib.axes import Axes  # type: ignore[import-not-found,unused-ignore]
 
-# Of Okabe and Ito's palette, as in ``picture``.
+# Of Okabe and Ito's palette, as in ``footprint_picture``.
 _COLOURS = {OURS: "#0072B2", "llamacpp": "#E69F00", "llamacpp-nofa": "#D55E00", "ik": "#009E73"}
 _WIDTH = 0.8  # of the bars of a measure together, where measures are 1 apart
 

@@ -7,7 +7,6 @@ be read is named in a warning and left out, so that one fault does not take the 
 from __future__ import annotations
 
 import logging
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from pathlib import Path
 
 from pocketlm.catalog.entry import CatalogEntry, read_entries
 from pocketlm.errors import ModelFileError, NotFoundError, RequestError
-from pocketlm.files import commit, created, write_all
+from pocketlm.files import save
 
 MOST_BYTES = 8 << 20
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,62}[a-z0-9])?")
@@ -98,10 +97,7 @@ def add_catalog(
             hint="A catalog of yours cannot replace it: give the model another tag.",
         )
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with created(temporary, os.O_TRUNC) as descriptor:
-        write_all(descriptor, content)
-    commit(temporary, path, len(content))
+    save(path, content)
     return OwnCatalog(name, path, entries, None)
 
 

@@ -42,13 +42,13 @@ def bench(
     """Measure speed, first token and memory, beside other engines."""
     from pocketlm.advise.performance.remembering import remember_speed
     from pocketlm.advise.speed_tables import console_text, csv_text, markdown_text
-    from pocketlm.advise.tables import save
     from pocketlm.cli.fetching import fetch
     from pocketlm.cli.output import harmless, progress, write_json
     from pocketlm.evaluate.speed.bench import bench as run
+    from pocketlm.files import save
 
     if plot is not None:
-        from pocketlm.advise.picture import picture_format, require_matplotlib
+        from pocketlm.advise.footprint_picture import picture_format, require_matplotlib
         from pocketlm.advise.speed_picture import draw
 
         format = picture_format(plot)  # what cannot be drawn is said before the work

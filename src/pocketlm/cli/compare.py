@@ -115,7 +115,7 @@ def _write(
 
     if html is not None:
         from pocketlm.advise.comparison.page import page
-        from pocketlm.advise.tables import save
+        from pocketlm.files import save
 
         save(html, page(found, prompt=prompt, tried=tried).encode())
     if as_json:

@@ -41,12 +41,13 @@ def footprint(
     """Compare the memory footprint of models and file types."""
     from pocketlm.advise.footprint import DEFAULT_TYPES
     from pocketlm.advise.footprint import footprint as compute
-    from pocketlm.advise.tables import csv_text, save
+    from pocketlm.advise.footprint_table import csv_text
     from pocketlm.cli.fetching import fetch
     from pocketlm.cli.output import progress, write_json
+    from pocketlm.files import save
 
     if plot is not None:
-        from pocketlm.advise.picture import draw, picture_format, require_matplotlib
+        from pocketlm.advise.footprint_picture import draw, picture_format, require_matplotlib
 
         format = picture_format(plot)  # what cannot be drawn is said before the work
         require_matplotlib()

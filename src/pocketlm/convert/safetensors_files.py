@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pocketlm.gguf.atomic import atomic_file
+from pocketlm.files import atomic_file
 from pocketlm.models.sources import Bytes
 
 SHARD_BYTES = 5_000_000_000

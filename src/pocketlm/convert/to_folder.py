@@ -27,9 +27,8 @@ from pocketlm.convert.packed import PackedMatrix, is_bit_linear, pack
 from pocketlm.convert.safetensors_files import SHARD_BYTES, SafeTensor, write_safetensors
 from pocketlm.convert.space import require_space
 from pocketlm.errors import CapacityError, RequestError
-from pocketlm.files import DISK_FULL, sync_folder
+from pocketlm.files import DISK_FULL, atomic_file, sync_folder
 from pocketlm.gguf import BlockType
-from pocketlm.gguf.atomic import atomic_file
 from pocketlm.models import open_model
 from pocketlm.models.families import FAMILIES
 from pocketlm.models.family import GLOBAL_NAMES

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pocketlm.errors import RequestError
-from pocketlm.gguf.atomic import Write, atomic_file
+from pocketlm.files import Write, atomic_file
 from pocketlm.gguf.metadata import MAX_KEYS, Value, encode_metadata, encode_string
 from pocketlm.gguf.tensors import (
     ALIGNMENT_KEY,

@@ -26,8 +26,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pocketlm.errors import ModelFileError, RequestError, UnsupportedError
+from pocketlm.files import atomic_file
 from pocketlm.gguf import BlockType, GGUFFile, TensorData, Value, write_gguf
-from pocketlm.gguf.atomic import atomic_file
 from pocketlm.gguf.cursor import Cursor
 from pocketlm.gguf.reader import MAGIC, map_file
 

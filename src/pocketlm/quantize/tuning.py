@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from pocketlm import _native
+from pocketlm.files import atomic_file
 from pocketlm.gguf import dequantize
-from pocketlm.gguf.atomic import atomic_file
 from pocketlm.models import ModelSpec
 from pocketlm.models.build import build_executor
 from pocketlm.models.sources import Matrix, checked_floats

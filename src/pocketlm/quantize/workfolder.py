@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pocketlm.gguf.atomic import atomic_file
+from pocketlm.files import atomic_file
 
 Bytes = npt.NDArray[np.uint8]
 

@@ -113,7 +113,7 @@ def test_markdown_becomes_elements(blank: Any, text: str, step: int) -> None:
 )
 def test_text_that_is_made_to_be_slow_or_deep_ends(blank: Any, unit: str) -> None:
     text = "```c\n" * (unit in ('"\\', "/*")) + unit * (20_000 // len(unit))
-    assert len(blank.evaluate(RENDER, [text, len(text)])) >= 0
+    blank.evaluate(RENDER, [text, len(text)])  # or the test runs into its time limit
 
 
 COLOURED = {

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pocketlm.advise.footprint import Footprint
-from pocketlm.advise.picture import draw, picture_format, require_matplotlib
+from pocketlm.advise.footprint_picture import draw, picture_format, require_matplotlib
 from pocketlm.errors import RequestError, UnsupportedError
 
 MB = 1_000_000
