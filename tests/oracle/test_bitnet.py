@@ -118,8 +118,9 @@ def test_a_scale_that_is_no_number(scale: float, tmp_path: Path) -> None:
         raw.write(np.float32(scale).tobytes())
     with pytest.raises(ModelFileError, match=r"'blk\.1\.ffn_down\.weight': the scale"):
         run_native(open_model(path), TOKENS)
-    with pytest.raises(ModelFileError, match=r"blk\.1\.ffn_down"), open_stream(path):
-        pass
+    with pytest.raises(ModelFileError, match=r"blk\.1\.ffn_down"), open_stream(path) as stream:
+        write_floats(stream, tmp_path / "copy.gguf")
+    assert [file.name for file in tmp_path.iterdir()] == ["m.gguf"]
 
 
 def test_ternary_weights_take_what_is_promised(tmp_path: Path) -> None:
