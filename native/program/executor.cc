@@ -35,7 +35,8 @@ int64_t fine_sums(const Program& program, const Capacity& capacity) {
     const auto* linear = std::get_if<LinearOp>(&op);
     if (!linear || linear->quantize != Quantize::Fine) continue;
     const bool selected = program.buffers()[size_t(linear->src)].selected;
-    most = std::max(most, 2 * (selected ? capacity.rows : capacity.tokens) * kFinePanels * kPanel);
+    const int64_t rows = selected ? capacity.rows : capacity.tokens;
+    most = std::max({most, 2 * fine_panels(1) * kPanel, 2 * rows * fine_panels(rows) * kPanel});
   }
   return most;
 }

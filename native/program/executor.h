@@ -1,6 +1,7 @@
 // Runs a program over a ragged batch: new tokens of any number of sequences, with a paged KV cache.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <mutex>
@@ -34,8 +35,9 @@ struct Batch {
   int64_t table_width;
 };
 
-// Panels whose sums are kept apart while both halves of Quantize::Fine activations are multiplied.
-inline constexpr int64_t kFinePanels = 8;
+// Panels that one call multiplies with both halves of `rows` Quantize::Fine activations: few rows are bound by reading
+// the weights, which wants long runs; the sums of many, which are kept apart, have to stay in the cache.
+constexpr int64_t fine_panels(int64_t rows) { return std::max<int64_t>(8, 64 / rows); }
 
 // New tokens of one sequence that are never spread over several tiles of attention.
 inline constexpr int64_t kLeastTile = 4;

@@ -79,8 +79,9 @@ void Executor::matmul_part(const LinearOp& op, const LinearPart& part, int64_t p
   const PackedMatrix& w = *part.weight;
   const auto kernel = kernels_->matmul[int(w.layout)];
   if (op.quantize == Quantize::Fine && !is_float(w.layout)) {
-    for (int64_t p = panel_begin; p < panel_end; p += kFinePanels)
-      matmul_fine(op, part, p, std::min(p + kFinePanels, panel_end), rows, worker);
+    const int64_t panels = fine_panels(rows);
+    for (int64_t p = panel_begin; p < panel_end; p += panels)
+      matmul_fine(op, part, p, std::min(p + panels, panel_end), rows, worker);
     return;
   }
   float* out = row(part.dst, 0) + part.dst_offset + panel_begin * kPanel;
@@ -98,7 +99,7 @@ void Executor::matmul_fine(const LinearOp& op, const LinearPart& part, int64_t p
                            Worker& worker) {
   const PackedMatrix& w = *part.weight;
   auto* sums = scratch_[size_t(worker.index())].as<float>();
-  const int64_t stride = kFinePanels * kPanel, first = panel_begin * kPanel;
+  const int64_t stride = (panel_end - panel_begin) * kPanel, first = panel_begin * kPanel;
   const int64_t count = std::min(panel_end * kPanel, w.rows) - first;
   kernels_->matmul[int(w.layout)](w, panel_begin, panel_end, quantized_.data(), quantized_row_bytes(w.cols), 2 * rows, sums,
                                   stride, nullptr, false);
