@@ -18,6 +18,7 @@ from pocketlm.serve.app import make_app
 from pocketlm.serve.config import ServeConfig
 from pocketlm.serve.fleet import WorkerFleet
 from pocketlm.serve.fleet.process import COMMAND
+from pocketlm.serve.guard.connections import bounded_http
 from pocketlm.serve.guard.exposure import check_exposure
 from pocketlm.serve.guard.keys import KeyFile
 from pocketlm.serve.observe.logs import log_to
@@ -90,6 +91,7 @@ def _server(config: ServeConfig, services: Services) -> uvicorn.Server:
     return Server(
         uvicorn.Config(
             make_app(services),
+            http=bounded_http(services.metrics),
             log_config=None,
             access_log=False,
             ws="none",
